@@ -1,0 +1,207 @@
+package tree
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"golang.org/x/sys/unix"
+)
+
+// put makes the object at Path be of the type and have the attributes that the
+// op describes. A file's data stays, a directory's entries stay, unless it has
+// to be made anew: it is of another type, the op says Fresh, or it has other
+// names here although it has just one there.
+func (a applier) put() error {
+	dir, _ := op.SplitPath(a.Path)
+	if a.Path == op.Root {
+		return a.putAttr()
+	}
+	return a.keepMtime(dir, func() error {
+		at, err := a.At(a.Path)
+		if err != nil {
+			return err
+		}
+		defer at.Close()
+		var st unix.Stat_t
+		err = unix.Fstatat(at.FD, at.Name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		switch {
+		case missing(err):
+		case err != nil:
+			return err
+		case a.fits(at, &st):
+			return a.putAttr()
+		default:
+			if err := a.Remove(a.Path); err != nil {
+				return err
+			}
+		}
+		if err := at.make(a.Op); err != nil {
+			return err
+		}
+		return a.putAttr()
+	})
+}
+
+// fits reports whether the object that is there can be kept.
+func (a applier) fits(at At, st *unix.Stat_t) bool {
+	if a.Flags&op.Fresh != 0 || st.Mode&unix.S_IFMT != a.Attr.Mode&unix.S_IFMT {
+		return false
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return true
+	case unix.S_IFCHR, unix.S_IFBLK:
+		if uint32(st.Rdev) != a.Attr.Rdev {
+			return false
+		}
+	case unix.S_IFLNK:
+		if text, err := at.readlink(st.Size); err != nil || !bytes.Equal(text, a.Data) {
+			return false
+		}
+	}
+	return a.Arg != 1 || st.Nlink == 1
+}
+
+// putAttr sets the attributes that differ, and the xattrs to just those given.
+func (a applier) putAttr() error {
+	at, err := a.At(a.Path)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	var st unix.Stat_t
+	if err := unix.Fstatat(at.FD, at.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	is, want := AttrOf(&st), a.Attr
+	if is.UID != want.UID || is.GID != want.GID || is.Mode != want.Mode {
+		set := want
+		set.Valid &= op.AttrOwner | op.AttrMode
+		if err := at.setAttr(&set); err != nil {
+			return err
+		}
+	}
+	if err := at.putXattrs(a.Xattrs); err != nil {
+		return err
+	}
+	if want.Valid&op.AttrSize != 0 && is.Size != want.Size {
+		if err := a.onFile(a.Path, func(fd int) error { return unix.Ftruncate(fd, want.Size) }); err != nil {
+			return err
+		}
+	}
+	return at.setTimes(&op.Attr{Valid: want.Valid & op.AttrMtime, Mtime: want.Mtime})
+}
+
+// putXattrs makes the xattrs be just these.
+func (a At) putXattrs(want []op.Xattr) error {
+	have, err := a.xattrs()
+	if err != nil {
+		return err
+	}
+	for _, h := range have {
+		if !slices.ContainsFunc(want, func(w op.Xattr) bool { return w.Name == h.Name }) {
+			if err := unix.Lremovexattr(a.proc(), h.Name); err != nil && !errors.Is(err, unix.ENODATA) {
+				return err
+			}
+		}
+	}
+	for _, w := range want {
+		if slices.ContainsFunc(have, func(h op.Xattr) bool { return h.Name == w.Name && bytes.Equal(h.Value, w.Value) }) {
+			continue
+		}
+		if err := unix.Lsetxattr(a.proc(), w.Name, w.Value, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putLink makes Path2 a name of the file at Path.
+func (a applier) putLink() error {
+	same, err := a.sameFile(a.Path, a.Path2)
+	if err != nil || same {
+		return err
+	}
+	if err := a.makeWay(a.Path2); err != nil {
+		return err
+	}
+	from, err := a.At(a.Path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := a.At(a.Path2)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	dir, _ := op.SplitPath(a.Path2)
+	return a.keepMtime(dir, func() error { return unix.Linkat(from.FD, from.Name, to.FD, to.Name, 0) })
+}
+
+// sameFile reports whether two paths are names of one file. The first must be
+// there.
+func (t *Tree) sameFile(path, other string) (bool, error) {
+	_, x, err := t.Describe(path)
+	if err != nil {
+		return false, err
+	}
+	_, y, err := t.Describe(other)
+	if missing(err) {
+		return false, nil
+	}
+	return x.Key() == y.Key(), err
+}
+
+// putNames removes the names of directory Path that are in (Path2, Name] and
+// not among Names. An empty bound is no bound.
+func (a applier) putNames() error {
+	extra, err := a.extraNames(a.Op)
+	if err != nil || len(extra) == 0 {
+		return err
+	}
+	err = a.keepMtime(a.Path, func() error {
+		for _, name := range extra {
+			if err := a.Remove(op.JoinPath(a.Path, name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || a.Op.Dir.IsZero() {
+		return err
+	}
+	at, err := a.At(a.Path)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	return at.setTimes(&op.Attr{Valid: op.AttrMtime, Mtime: a.Op.Dir})
+}
+
+// extraNames returns the names in o's range that o does not have.
+func (t *Tree) extraNames(o *op.Op) ([]string, error) {
+	entries, err := t.Names(o.Path)
+	if err != nil {
+		return nil, err
+	}
+	var extra []string
+	for _, e := range entries {
+		if inRange(o, e.Name) && !contains(o.Names, e.Name) {
+			extra = append(extra, e.Name)
+		}
+	}
+	return extra, nil
+}
+
+func inRange(o *op.Op, name string) bool {
+	return name > o.Path2 && (o.Name == "" || name <= o.Name)
+}
+
+// contains reports whether a sorted list has name.
+func contains(sorted []string, name string) bool {
+	_, ok := slices.BinarySearch(sorted, name)
+	return ok
+}

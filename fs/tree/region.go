@@ -1,0 +1,213 @@
+package tree
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/zeebo/xxh3"
+	"golang.org/x/sys/unix"
+)
+
+// DigestSize is the length of a region's digest in bytes: 12 of the content,
+// with holes read as zeros, and 4 of where the holes are. Two files with equal
+// content can differ in holes without anybody's fault (ext4 may fill a small
+// unwritten extent with zeros when it likes), so a comparison can tell the two
+// apart. Part of the wire format.
+const DigestSize = contentSize + 4
+
+const contentSize = 12
+
+// extent is a range of a file that is data.
+type extent struct{ start, end int64 }
+
+// openRegular opens a regular file for reading and returns its size.
+func (t *Tree) openRegular(path string) (*os.File, int64, error) {
+	at, err := t.At(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer at.Close()
+	fd, err := openat(at.FD, at.Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK)
+	if err != nil {
+		return nil, 0, pathError("open", path, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return nil, 0, pathError("stat", path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(fd)
+		return nil, 0, pathError("open as a regular file", path, unix.ENXIO)
+	}
+	return os.NewFile(uintptr(fd), path), st.Size, nil
+}
+
+// extents returns the data within [start, end).
+func extents(fd int, start, end int64) ([]extent, error) {
+	var all []extent
+	for at := start; at < end; {
+		data, err := unix.Seek(fd, at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) || err == nil && data >= end {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		hole, err := unix.Seek(fd, data, unix.SEEK_HOLE)
+		if errors.Is(err, unix.ENXIO) {
+			break // cut off meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, extent{data, min(hole, end)})
+		at = hole
+	}
+	return all, nil
+}
+
+// Digests returns one digest for each region of the file at path that begins
+// in [off, off+n) and before its end. Off is aligned to op.RegionSize.
+func (t *Tree) Digests(path string, off, n int64) ([]byte, error) {
+	f, size, err := t.openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	end := min(off+n, size)
+	if off >= end {
+		return nil, nil
+	}
+	data, err := extents(int(f.Fd()), off, end)
+	if err != nil {
+		return nil, pathError("find holes of", path, err)
+	}
+	d := digester{f: f, buf: make([]byte, op.RegionSize)}
+	var digests []byte
+	for ; off < end; off += op.RegionSize {
+		for len(data) > 0 && data[0].end <= off {
+			data = data[1:]
+		}
+		if digests, err = d.region(digests, off, min(off+op.RegionSize, end), data); err != nil {
+			return nil, pathError("read", path, err)
+		}
+	}
+	return digests, nil
+}
+
+// digester computes digests of one file's regions.
+type digester struct {
+	f   *os.File
+	buf []byte
+}
+
+// region appends the digest of [start, end), of which data, and maybe more
+// behind it, is not a hole.
+func (d *digester) region(dst []byte, start, end int64, data []extent) ([]byte, error) {
+	buf := d.buf[:end-start]
+	clear(buf)
+	var layout []byte
+	for _, e := range data {
+		from, to := max(e.start, start), min(e.end, end)
+		if from >= to {
+			break
+		}
+		layout = binary.LittleEndian.AppendUint32(layout, uint32(from-start))
+		layout = binary.LittleEndian.AppendUint32(layout, uint32(to-start))
+		// A file that is cut off while it is read ends in zeros here; whoever
+		// needs exactness holds it.
+		if _, err := d.f.ReadAt(buf[from-start:to-start], from); err != nil && err != io.EOF {
+			return nil, err
+		}
+	}
+	content := xxh3.Hash128(buf).Bytes()
+	dst = append(dst, content[:contentSize]...)
+	return binary.LittleEndian.AppendUint32(dst, uint32(xxh3.Hash(layout))), nil
+}
+
+// Check compares the regions that o, of kind Check, has digests of with those
+// of the file here, and returns the offsets of those that differ. A file that
+// is not there, or not a file, differs in all.
+func (t *Tree) Check(o *op.Op) ([]int64, error) {
+	return t.check(o, DigestSize)
+}
+
+// check compares the first part bytes of each digest.
+func (t *Tree) check(o *op.Op, part int) ([]int64, error) {
+	if err := checkPaths(o); err != nil {
+		return nil, err
+	}
+	if o.Off%op.RegionSize != 0 || len(o.Data)%DigestSize != 0 {
+		return nil, fmt.Errorf("check %q: offset %d, %d bytes of digests: %w", o.Path, o.Off, len(o.Data), unix.EINVAL)
+	}
+	count := len(o.Data) / DigestSize
+	have, err := t.Digests(o.Path, o.Off, int64(count)*op.RegionSize)
+	if err != nil && !missing(err) && !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.ELOOP) {
+		return nil, err
+	}
+	var differ []int64
+	for i := range count {
+		at := i * DigestSize
+		if len(have) < at+DigestSize || string(have[at:at+part]) != string(o.Data[at:at+part]) {
+			differ = append(differ, o.Off+int64(i)*op.RegionSize)
+		}
+	}
+	return differ, nil
+}
+
+// maxWrite bounds the data of one emitted Write.
+const maxWrite = 1 << 20
+
+// PutRange emits the ops that make [off, off+n) of the file at path, as far as
+// it goes, equal on the other side, holes included. It emits nothing only
+// where the file has ended. The data of an emitted op is valid until emit
+// returns.
+func (t *Tree) PutRange(path string, off, n int64, emit func(*op.Op) error) error {
+	f, size, err := t.openRegular(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	end := min(off+n, size)
+	if off >= end {
+		return nil
+	}
+	data, err := extents(int(f.Fd()), off, end)
+	if err != nil {
+		return pathError("find holes of", path, err)
+	}
+	if len(data) != 1 || data[0] != (extent{off, end}) {
+		// To the end of the region: a hole of less than a block stays data.
+		punch := (end - off + op.RegionSize - 1) / op.RegionSize * op.RegionSize
+		err := emit(&op.Op{Kind: op.Fallocate, Path: path, Off: off, Len: punch, Arg: unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE})
+		if err != nil {
+			return err
+		}
+	}
+	var buf []byte
+	for _, e := range data {
+		for at := e.start; at < e.end; {
+			k := min(e.end-at, maxWrite)
+			if int64(len(buf)) < k {
+				buf = make([]byte, k)
+			}
+			got, err := f.ReadAt(buf[:k], at)
+			if err != nil && err != io.EOF {
+				return pathError("read", path, err)
+			}
+			if got == 0 {
+				return nil // cut off meanwhile
+			}
+			if err := emit(&op.Op{Kind: op.Write, Path: path, Off: at, Data: buf[:got]}); err != nil {
+				return err
+			}
+			at += int64(got)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package tree
+
+import (
+	"github.com/standbyfs/standbyfs/fs/op"
+	"golang.org/x/sys/unix"
+)
+
+// Walk calls fn for the root and every object below it, a directory before its
+// entries, entries sorted bytewise. What goes while it walks is passed over.
+func (t *Tree) Walk(fn func(path string, put *op.Op, id Inode) error) error {
+	return t.walk(op.Root, fn)
+}
+
+func (t *Tree) walk(path string, fn func(string, *op.Op, Inode) error) error {
+	put, id, err := t.Describe(path)
+	if missing(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := fn(path, put, id); err != nil || put.Attr.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return err
+	}
+	entries, err := t.Names(path)
+	if missing(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := t.walk(op.JoinPath(path, e.Name), fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// State emits the ops that make path, with all below it, on a replica that may
+// have anything there: new objects with attributes, data and holes, hard links
+// within the subtree, and times last. The caller keeps it from changing.
+func (t *Tree) State(path string, emit func(*op.Op) error) error {
+	s := state{t, emit, make(map[Inode]string)}
+	if err := s.object(path); err != nil {
+		return err
+	}
+	if path == op.Root {
+		return nil
+	}
+	dir, _ := op.SplitPath(path)
+	return s.times(dir)
+}
+
+type state struct {
+	*Tree
+	emit  func(*op.Op) error
+	first map[Inode]string // one name of each file that has several
+}
+
+func (s state) object(path string) error {
+	put, id, err := s.Describe(path)
+	if err != nil {
+		return err
+	}
+	kind := put.Attr.Mode & unix.S_IFMT
+	if id.Nlink > 1 && kind != unix.S_IFDIR {
+		if first, ok := s.first[id.Key()]; ok {
+			return s.emit(&op.Op{Kind: op.PutLink, Path: first, Path2: path})
+		}
+		s.first[id.Key()] = path
+	}
+	if path != op.Root {
+		put.Flags |= op.Fresh
+	}
+	if err := s.emit(put); err != nil {
+		return err
+	}
+	switch kind {
+	case unix.S_IFREG:
+		if err := s.PutRange(path, 0, put.Attr.Size, s.emit); err != nil {
+			return err
+		}
+		if put.Attr.Size > 0 {
+			return s.times(path)
+		}
+	case unix.S_IFDIR:
+		entries, err := s.Names(path)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if err := s.object(op.JoinPath(path, e.Name)); err != nil {
+				return err
+			}
+		}
+		return s.times(path)
+	}
+	return nil
+}
+
+// times emits the mtime of what is at path.
+func (s state) times(path string) error {
+	put, _, err := s.Describe(path)
+	if err != nil {
+		return err
+	}
+	return s.emit(&op.Op{Kind: op.SetAttr, Path: path, Attr: op.Attr{Valid: op.AttrMtime, Mtime: put.Attr.Mtime}})
+}

@@ -1,0 +1,108 @@
+// Package tree is a plain directory as a state machine: it applies ops, says
+// what is where, compares regions, and walks. Primary and mirror run the same
+// code. It knows no network and no order: the caller brings the ops one after
+// the other.
+//
+//	at.go       the one way to an object: directory descriptor and name
+//	apply.go    ops that change the replica, strictly
+//	lenient.go  the same during a resync: what is in the way makes way
+//	put.go      repair ops: make an object equal to a description
+//	describe.go reading descriptions: attributes, xattrs, names
+//	region.go   file data in regions: digests, holes, ranges
+//	compare.go  a description against what is here, in words
+//	state.go    a whole subtree as ops
+//	diff.go     two trees against each other
+//
+// No function follows a symbolic link, and none leaves the root.
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Tree is an open directory tree. Apply and ApplyLenient are called by one
+// goroutine at a time; all else may run beside them.
+type Tree struct {
+	dir   string
+	root  *os.File
+	dirs  *fdCache // descriptors of directories, for At
+	files *fdCache // writable descriptors of files, for Apply
+}
+
+// How many descriptors a Tree keeps open at most, of each kind.
+const (
+	cachedDirs  = 128
+	cachedFiles = 64
+)
+
+// Open opens the tree below dir, which must be a directory.
+func Open(dir string) (*Tree, error) {
+	f, err := os.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open replica: %w", err)
+	}
+	return &Tree{dir: dir, root: f, dirs: newFDCache(cachedDirs), files: newFDCache(cachedFiles)}, nil
+}
+
+// Dir returns the path that the tree was opened by.
+func (t *Tree) Dir() string { return t.dir }
+
+// Close closes all descriptors. Nothing else may run any more.
+func (t *Tree) Close() error {
+	t.dirs.drop(".")
+	t.files.drop(".")
+	return t.root.Close()
+}
+
+// Sync returns once all of the file system that holds the tree is on stable
+// storage. An error of a write-back since the last call is reported once
+// (syncfs(2), Linux 5.8).
+func (t *Tree) Sync() error {
+	if err := unix.Syncfs(int(t.root.Fd())); err != nil {
+		return fmt.Errorf("sync %s: %w", t.dir, err)
+	}
+	return nil
+}
+
+// OpenForSync opens what has to be synced to make the object at path durable:
+// itself, or, where it cannot be opened for that, its directory.
+func (t *Tree) OpenForSync(path string) (*os.File, error) {
+	at, err := t.At(path)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	var st unix.Stat_t
+	if err := unix.Fstatat(at.FD, at.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return nil, pathError("stat", path, err)
+	}
+	name := at.Name
+	if k := st.Mode & unix.S_IFMT; k != unix.S_IFREG && k != unix.S_IFDIR {
+		name = "."
+	}
+	fd, err := openat(at.FD, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK)
+	if err != nil {
+		return nil, pathError("open", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// pathError says what was done to which path of the tree.
+func pathError(what, path string, err error) error {
+	return &os.PathError{Op: what, Path: path, Err: err}
+}
+
+// openat opens a name in a directory. It is never inherited and never waits
+// for a fifo's other end.
+func openat(dirfd int, name string, flags int) (int, error) {
+	for {
+		fd, err := unix.Openat(dirfd, name, flags|unix.O_CLOEXEC, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return fd, err
+		}
+	}
+}
