@@ -1,0 +1,82 @@
+package fs
+
+import (
+	"context"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+)
+
+// Committer orders an op among all others.
+type Committer interface {
+	// Commit checks that changes are allowed, runs apply, which makes the
+	// change and may fill in o's results, and gives o the next position. It is
+	// called with the locks held that order o against every op it conflicts
+	// with. If apply fails, its error is returned and o has no position. ctx
+	// can end the wait before apply, never what follows.
+	Commit(ctx context.Context, o *op.Op, apply func() error) (op.Ack, error)
+	// Mirrored reports whether changes of path travel to mirrors. Of a file
+	// with several names the ops carry one for which this is true.
+	Mirrored(path string) bool
+}
+
+// Null is the Committer of a plain passthrough: nothing travels.
+type Null struct{}
+
+// Commit runs apply.
+func (Null) Commit(_ context.Context, _ *op.Op, apply func() error) (op.Ack, error) {
+	return op.Done, apply()
+}
+
+// Mirrored is true: where nothing travels all names are equal.
+func (Null) Mirrored(string) bool { return true }
+
+// kernelCtx is the context of one request: it ends when the kernel says that
+// the caller was interrupted.
+type kernelCtx struct {
+	context.Context // the life of the file system
+	interrupted     <-chan struct{}
+}
+
+func (c kernelCtx) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (c kernelCtx) Done() <-chan struct{}       { return c.interrupted }
+
+func (c kernelCtx) Err() error {
+	select {
+	case <-c.interrupted:
+		return op.ErrInterrupted
+	default:
+		return nil
+	}
+}
+
+// change hands one change to the Committer. The caller holds the locks that
+// order o.
+func (f *FS) change(cancel <-chan struct{}, o *op.Op, apply func() error) (op.Ack, error) {
+	return f.committer.Commit(kernelCtx{f.ctx, cancel}, o, apply)
+}
+
+// wait returns once a change may be acknowledged. The caller holds no lock. An
+// interrupt does not end it: the change has happened and must not look as if
+// it had not.
+func (f *FS) wait(ack op.Ack) error {
+	if ack == op.Done {
+		return nil
+	}
+	return ack.Wait(f.ctx)
+}
+
+// durable waits for ack while sync, which brings the same change to this
+// machine's disk, runs beside it. Both have to succeed.
+func (f *FS) durable(ack op.Ack, sync func() error) error {
+	if ack == op.Done {
+		return sync()
+	}
+	local := make(chan error, 1)
+	go func() { local <- sync() }()
+	err := f.wait(ack)
+	if lerr := <-local; lerr != nil {
+		return lerr
+	}
+	return err
+}

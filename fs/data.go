@@ -1,0 +1,257 @@
+package fs
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/standbyfs/standbyfs/fs/op"
+	"golang.org/x/sys/unix"
+)
+
+// maxCopy bounds one copy_file_range, which may copy less than it is asked to:
+// the locks of both files are held meanwhile.
+const maxCopy = 16 << 20
+
+// Read needs no lock: one read below sees each write whole or not at all, as
+// far as the file system below promises it.
+func (f *front) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	h := f.handles.get(in.Fh)
+	if h == nil {
+		return nil, fuse.EBADF
+	}
+	got := 0
+	for got < len(buf) {
+		var n int
+		err := restart(func() (err error) {
+			n, err = unix.Pread(h.fd, buf[got:], int64(in.Offset)+int64(got))
+			return err
+		})
+		if err != nil && got == 0 {
+			return nil, status(err)
+		}
+		if err != nil || n == 0 {
+			break
+		}
+		got += n
+	}
+	return fuse.ReadResultData(buf[:got]), fuse.OK
+}
+
+// Write orders what was written, which may be less than what was sent. data is
+// the kernel's until the reply.
+func (f *front) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	h := f.handles.get(in.Fh)
+	if h == nil {
+		return 0, fuse.EBADF
+	}
+	barrier := in.Flags&unix.O_DSYNC != 0 // O_SYNC includes it
+	o := &op.Op{Kind: op.Write, Off: int64(in.Offset), Data: data}
+	if barrier {
+		o.Flags = op.Barrier
+	}
+	ack, err := func() (op.Ack, error) {
+		path, end := f.begin(h.n)
+		defer end()
+		o.Path = path
+		ack, err := f.change(cancel, o, func() error { return h.write(o, in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0) })
+		if err == nil {
+			f.times.changed(h.n)
+		}
+		return ack, err
+	}()
+	if err != nil {
+		return 0, status(err)
+	}
+	if barrier {
+		sync := unix.Fdatasync
+		if in.Flags&unix.O_SYNC == unix.O_SYNC {
+			sync = unix.Fsync
+		}
+		err = f.durable(ack, func() error { return h.sync(sync) })
+	} else {
+		err = f.wait(ack)
+	}
+	if err != nil {
+		return 0, status(err)
+	}
+	return uint32(len(o.Data)), fuse.OK
+}
+
+// Writev is Write: requests come in one piece.
+func (f *front) Writev(<-chan struct{}, *fuse.WriteIn, [][]byte) (uint32, fuse.Status) {
+	return 0, fuse.ENOSYS
+}
+
+// write does what o says and cuts o to what was done.
+func (h *handle) write(o *op.Op, kill bool) error {
+	done := 0
+	for done < len(o.Data) {
+		var n int
+		err := restart(func() (err error) {
+			n, err = unix.Pwrite(h.fd, o.Data[done:], o.Off+int64(done))
+			return err
+		})
+		if err != nil {
+			if done == 0 {
+				return err
+			}
+			break
+		}
+		done += n
+	}
+	o.Data = o.Data[:done]
+	if !kill {
+		return nil
+	}
+	mode, kill, err := privileged(h.fd)
+	if err == nil && kill {
+		err = unix.Fchmod(h.fd, mode&07777)
+	}
+	if err == nil && kill {
+		o.Attr = op.Attr{Valid: op.AttrMode, Mode: mode}
+	}
+	// The data is written: a mode that stays as it was cannot make it undone.
+	return nil
+}
+
+// Fallocate is fallocate(2).
+func (f *front) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+	h := f.handles.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	acks, err := f.fallocate(cancel, h, in)
+	for _, ack := range acks {
+		if werr := f.wait(ack); err == nil {
+			err = werr
+		}
+	}
+	return status(err)
+}
+
+func (f *FS) fallocate(cancel <-chan struct{}, h *handle, in *fuse.FallocateIn) (acks []op.Ack, err error) {
+	path, end := f.begin(h.n)
+	defer end()
+	var before unix.Stat_t
+	if err := unix.Fstat(h.fd, &before); err != nil {
+		return nil, err
+	}
+	o := &op.Op{Kind: op.Fallocate, Path: path, Off: int64(in.Offset), Len: int64(in.Length), Arg: in.Mode}
+	ack, err := f.change(cancel, o, func() error {
+		return restart(func() error { return unix.Fallocate(h.fd, o.Arg, o.Off, o.Len) })
+	})
+	if err != nil {
+		return f.resized(cancel, h, path, before.Size, err)
+	}
+	f.times.changed(h.n)
+	acks = append(acks, ack)
+	if in.Uid != 0 {
+		// The kernel does not say here whether the caller may keep set-ID bits.
+		ack, err := f.killPrivileges(cancel, path, h.fd)
+		if ack != nil {
+			acks = append(acks, ack)
+		}
+		return acks, err
+	}
+	return acks, nil
+}
+
+// resized orders the size that a failed allocation left, if it is a new one.
+func (f *FS) resized(cancel <-chan struct{}, h *handle, path string, before int64, failed error) ([]op.Ack, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(h.fd, &st); err != nil || st.Size == before {
+		return nil, failed
+	}
+	f.times.changed(h.n)
+	o := &op.Op{Kind: op.Truncate, Path: path, Attr: results(&st, op.AttrSize)}
+	ack, err := f.change(cancel, o, func() error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	return []op.Ack{ack}, failed
+}
+
+// CopyFileRange is copy_file_range(2) between files of this mount.
+func (f *front) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+	src, dst := f.handles.get(in.FhIn), f.handles.get(in.FhOut)
+	if src == nil || dst == nil {
+		return 0, fuse.EBADF
+	}
+	o := &op.Op{Kind: op.CopyRange, Off: int64(in.OffIn), Off2: int64(in.OffOut)}
+	acks, err := f.copyRange(cancel, src, dst, o, in)
+	for _, ack := range acks {
+		if werr := f.wait(ack); err == nil {
+			err = werr
+		}
+	}
+	if err != nil {
+		return 0, status(err)
+	}
+	return uint32(o.Len), fuse.OK
+}
+
+func (f *FS) copyRange(cancel <-chan struct{}, src, dst *handle, o *op.Op, in *fuse.CopyFileRangeIn) (acks []op.Ack, err error) {
+	from, to, end := f.beginPair(src.n, dst.n)
+	defer end()
+	o.Path, o.Path2 = from, to
+	ack, err := f.change(cancel, o, func() error {
+		return restart(func() error {
+			off, off2 := o.Off, o.Off2
+			n, err := unix.CopyFileRange(src.fd, &off, dst.fd, &off2, int(min(in.Len, maxCopy)), int(in.Flags))
+			o.Len = int64(n)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	acks = append(acks, ack)
+	if o.Len > 0 {
+		f.times.changed(dst.n)
+	}
+	if in.Uid != 0 {
+		ack, err := f.killPrivileges(cancel, to, dst.fd)
+		if ack != nil {
+			acks = append(acks, ack)
+		}
+		return acks, err
+	}
+	return acks, nil
+}
+
+// beginPair is begin for two inodes.
+func (f *FS) beginPair(a, b *inode) (pathA, pathB string, end func()) {
+	f.names.RLock()
+	for {
+		var okA, okB bool
+		pathA, okA = f.path(a)
+		pathB, okB = f.path(b)
+		if okA && okB {
+			break
+		}
+		f.names.RUnlock()
+		if !okA {
+			f.findNames(a)
+		} else {
+			f.findNames(b)
+		}
+		f.names.RLock()
+	}
+	unlock := lockPair(a, b)
+	return pathA, pathB, func() {
+		unlock()
+		f.names.RUnlock()
+	}
+}
+
+// Lseek finds data and holes; the kernel does all other seeking itself.
+func (f *front) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+	h := f.handles.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	off, err := unix.Seek(h.fd, int64(in.Offset), int(in.Whence))
+	if err != nil {
+		return status(err)
+	}
+	out.Offset = uint64(off)
+	return fuse.OK
+}

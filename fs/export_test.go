@@ -1,0 +1,13 @@
+package fs
+
+// Known returns how many inodes, handles and late times are held.
+func (f *FS) Known() (inodes, open, late int) {
+	f.handles.mu.RLock()
+	defer f.handles.mu.RUnlock()
+	f.times.mu.Lock()
+	defer f.times.mu.Unlock()
+	return f.table.size(), len(f.handles.open), len(f.times.late)
+}
+
+// Status exposes the table of errnos.
+var Status = status

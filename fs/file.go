@@ -1,0 +1,264 @@
+package fs
+
+import (
+	"sync"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"golang.org/x/sys/unix"
+)
+
+// handle is one open file or directory.
+type handle struct {
+	n     *inode
+	fd    int
+	flags uint32
+	dir   *dirStream // of a directory
+}
+
+func (h *handle) writable() bool { return h.flags&unix.O_ACCMODE != unix.O_RDONLY }
+
+// handles numbers what is open.
+type handles struct {
+	mu   sync.RWMutex // guards open and last
+	open map[uint64]*handle
+	last uint64
+}
+
+func (hs *handles) get(id uint64) *handle {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
+	return hs.open[id]
+}
+
+func (hs *handles) add(h *handle) uint64 {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.last++
+	hs.open[hs.last] = h
+	return hs.last
+}
+
+// remove closes a handle and returns it, or nil.
+func (hs *handles) remove(id uint64) *handle {
+	hs.mu.Lock()
+	h := hs.open[id]
+	delete(hs.open, id)
+	hs.mu.Unlock()
+	if h != nil {
+		unix.Close(h.fd)
+	}
+	return h
+}
+
+// close closes what the kernel had no time to release.
+func (hs *handles) close() {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for id, h := range hs.open {
+		unix.Close(h.fd)
+		delete(hs.open, id)
+	}
+}
+
+// below returns the flags that a file is opened with below. Appending is up to
+// the offsets that the kernel sends, synchronous writing is done here, direct
+// I/O would ask for an alignment that our buffers do not promise, and a
+// truncation has to be ordered.
+func below(flags uint32) int { return int(flags & (unix.O_ACCMODE | unix.O_NOATIME)) }
+
+// Open is open(2) of a regular file that exists.
+func (f *front) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	n := f.table.get(in.NodeId)
+	if n == nil {
+		return fuse.Status(syscall.ESTALE)
+	}
+	h, err := f.open(n, in.Flags, below(in.Flags))
+	if err != nil {
+		return status(err)
+	}
+	if in.Flags&unix.O_TRUNC != 0 {
+		if err := f.truncateOpen(cancel, h, in.Mode&fuse.OPEN_KILL_SUIDGID != 0); err != nil {
+			unix.Close(h.fd)
+			return status(err)
+		}
+	}
+	f.opened(h, out)
+	return fuse.OK
+}
+
+func (f *FS) open(n *inode, flags uint32, below int) (*handle, error) {
+	path := f.share(n)
+	defer f.names.RUnlock()
+	p, err := f.place(n, path)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	fd, err := p.open(below)
+	if err == unix.EPERM && flags&unix.O_APPEND != 0 {
+		fd, err = p.open(below | unix.O_APPEND) // a file with the attribute 'append only'
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &handle{n: n, fd: fd, flags: flags}, nil
+}
+
+func (f *FS) opened(h *handle, out *fuse.OpenOut) {
+	out.Fh = f.handles.add(h)
+	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	if !h.writable() {
+		out.OpenFlags |= fuse.FOPEN_NOFLUSH
+	}
+}
+
+func (f *FS) truncateOpen(cancel <-chan struct{}, h *handle, kill bool) error {
+	acks, err := func() ([]op.Ack, error) {
+		path, end := f.begin(h.n)
+		defer end()
+		return f.truncate(cancel, h.n, path, place{fd: h.fd}, h, 0, kill)
+	}()
+	for _, ack := range acks {
+		if werr := f.wait(ack); err == nil {
+			err = werr
+		}
+	}
+	return err
+}
+
+// Create makes a regular file and opens it.
+func (f *front) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	h := &handle{fd: -1, flags: in.Flags}
+	n, ack, err := f.bear(cancel, &birth{
+		parent: in.NodeId, name: name, caller: in.Owner, kind: op.Create,
+		make: func(at tree.At) (err error) {
+			h.fd, err = openat(at.FD, at.Name, below(in.Flags)|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, in.Mode&07777)
+			return err
+		},
+		undo: func() { unix.Close(h.fd) },
+	}, &out.EntryOut)
+	if err != nil {
+		return status(err)
+	}
+	if err := f.wait(ack); err != nil {
+		unix.Close(h.fd)
+		f.table.forget(n, 1)
+		return status(err)
+	}
+	h.n = n
+	f.opened(h, &out.OpenOut)
+	return fuse.OK
+}
+
+// Tmpfile is open(2) with O_TMPFILE. Nothing travels until the file is linked.
+func (f *front) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	parent := f.table.get(in.NodeId)
+	if parent == nil {
+		return fuse.Status(syscall.ESTALE)
+	}
+	path := f.share(parent)
+	defer f.names.RUnlock()
+	dir, err := f.place(parent, path)
+	if err != nil {
+		return status(err)
+	}
+	defer dir.close()
+	dirfd, name, _ := dir.target()
+	if name == "" {
+		return fuse.ENOENT // the directory was removed
+	}
+	fd, err := openat(dirfd, name, below(in.Flags)|unix.O_TMPFILE, in.Mode&07777)
+	if err != nil {
+		return status(err)
+	}
+	var st unix.Stat_t
+	err = own(place{fd: fd}, dirfd, name, in.Owner, &st)
+	orphan := -1
+	if err == nil {
+		orphan, err = place{fd: fd}.open(unix.O_PATH)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return status(err)
+	}
+	n := f.table.enterNameless(&st, orphan)
+	n.fill(&st, &out.EntryOut)
+	f.opened(&handle{n: n, fd: fd, flags: in.Flags}, &out.OpenOut)
+	return fuse.OK
+}
+
+// Flush is a close(2): the times that were put off travel now.
+func (f *front) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	h := f.handles.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	ack, err := f.flushTime(cancel, h.n)
+	if err != nil {
+		return status(err)
+	}
+	return status(f.wait(ack))
+}
+
+// Release is the last close of a handle. Nobody waits for it.
+func (f *front) Release(cancel <-chan struct{}, in *fuse.ReleaseIn) {
+	h := f.handles.get(in.Fh)
+	if h == nil {
+		return
+	}
+	if _, err := f.flushTime(cancel, h.n); err != nil {
+		f.log.Debug("times of a closed file are left to the next try", "error", err)
+	}
+	f.handles.remove(in.Fh)
+}
+
+// Fsync is fsync(2) and fdatasync(2).
+func (f *front) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	h := f.handles.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	o := &op.Op{Kind: op.Fsync, Flags: op.Barrier}
+	sync := unix.Fsync
+	if in.FsyncFlags&1 != 0 {
+		o.Flags |= op.DataOnly
+		sync = unix.Fdatasync
+	}
+	ack, err := func() (op.Ack, error) {
+		path, end := f.begin(h.n)
+		defer end()
+		if _, err := f.commitTime(cancel, h.n, path); err != nil {
+			return nil, err
+		}
+		o.Path = path
+		return f.change(cancel, o, func() error { return nil })
+	}()
+	if err != nil {
+		return status(err)
+	}
+	return status(f.durable(ack, func() error { return h.sync(sync) }))
+}
+
+// sync runs a local fsync. A failed one has lost data, and the kernel tells so
+// only once: from then on no fsync of this file succeeds.
+func (h *handle) sync(call func(fd int) error) error {
+	if h.n.broken.Load() {
+		return unix.EIO
+	}
+	if err := restart(func() error { return call(h.fd) }); err != nil {
+		h.n.broken.Store(true)
+		return unix.EIO
+	}
+	return nil
+}
+
+// Access is not asked: the kernel checks permissions itself.
+func (f *front) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { return fuse.ENOSYS }
+
+// Ioctl knows no command yet.
+func (f *front) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {
+	return fuse.Status(syscall.ENOTTY)
+}

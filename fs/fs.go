@@ -1,0 +1,111 @@
+// Package fs is the FUSE front of standbyfs: it turns the kernel's requests
+// into ops, applies them to a plain local directory, and hands them to a
+// Committer. It knows no network. With the null Committer it is a complete
+// passthrough file system.
+//
+//	mount.go      mounting, serving, unmounting; the one place that knows fuse.Server
+//	inode.go      what the kernel knows: inodes, their names, their references
+//	lookup.go     from an inode to its path and to where system calls reach it
+//	order.go      the locks and their order
+//	committer.go  the seam to what orders and mirrors ops
+//	namespace.go  names that come and go; rename.go names that change
+//	dir.go file.go data.go attr.go xattr.go   the other families of calls
+//	times.go      mtimes that travel later than the data
+//	hold.go       keeping an object still
+//	errno.go      from errors to what callers see
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"golang.org/x/sys/unix"
+)
+
+// Options are the choices of a mount.
+type Options struct {
+	Name      string        // what mount(8) shows as the device: the replica's absolute path
+	Suid, Dev bool          // honour set-user-ID bits and device files; off by default
+	Logger    *slog.Logger  // nil: slog.Default
+	IdleTimes time.Duration // how long a file is left alone before its mtime travels; 0: one second
+	Debug     bool          // log every request
+}
+
+// FS is a file system over a tree. It is mounted once.
+type FS struct {
+	tree      *tree.Tree
+	committer Committer
+	opts      Options
+	log       *slog.Logger
+
+	// names is the tree lock; see order.go. Guarded by it: what every name means.
+	names   sync.RWMutex
+	table   *table
+	handles *handles
+	times   *times
+
+	// ctx is the life of the file system: calls that wait for mirrors give up
+	// when it ends.
+	ctx  context.Context
+	stop context.CancelFunc
+}
+
+// front is what the kernel's requests are dispatched to. It is apart from FS so
+// that the requests do not become part of this package's API. Locks on files
+// are left to the kernel, as is everything else that the default refuses.
+type front struct {
+	*FS
+	fuse.RawFileSystem
+}
+
+func (f *front) String() string { return "standbyfs" }
+
+// New makes the file system. It sets the process's umask to 0, since the modes
+// that the kernel sends are the ones that new files get.
+func New(t *tree.Tree, c Committer, o Options) (*FS, error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.IdleTimes <= 0 {
+		o.IdleTimes = time.Second
+	}
+	if o.Name == "" {
+		o.Name = t.Dir()
+	}
+	f := &FS{tree: t, committer: c, opts: o, log: o.Logger, handles: &handles{open: make(map[uint64]*handle)}}
+	var st unix.Stat_t
+	if err := f.stat(op.Root, &st); err != nil {
+		return nil, fmt.Errorf("stat %s: %w", t.Dir(), err)
+	}
+	f.table = newTable(&st)
+	f.times = newTimes(f.table)
+	f.ctx, f.stop = context.WithCancel(context.Background())
+	syscall.Umask(0)
+	return f, nil
+}
+
+// run serves requests until serve returns, which it does when the kernel has
+// none any more, and puts everything away.
+func (f *FS) run(serve func()) {
+	var owned sync.WaitGroup
+	ctx, stop := context.WithCancel(f.ctx)
+	owned.Go(func() { f.watchTimes(ctx) })
+	serve()
+	stop()
+	owned.Wait()
+	// An unmount may throw releases away, and their times with them.
+	if err := f.FlushTimes(f.ctx); err != nil && !errors.Is(err, op.ErrFenced) {
+		f.log.Warn("times of some files did not travel before the unmount", "error", err)
+	}
+	f.stop()
+	f.handles.close()
+	f.table.close()
+}

@@ -1,0 +1,313 @@
+package fs
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/standbyfs/standbyfs/fs/op"
+	"golang.org/x/sys/unix"
+)
+
+// inode is one object of the replica that the kernel knows, or that something
+// here needs to stay known. It has no descriptor while it has a name.
+type inode struct {
+	id  uint64 // the kernel's node ID, never used twice
+	typ uint32 // S_IFMT bits
+
+	// mu orders the changes of this object; see order.go.
+	mu sync.Mutex
+
+	// Guarded by table.mu.
+	key     key
+	lookups uint64 // references that the kernel holds
+	pins    int    // links of known children, and whoever else called pin
+	links   []link // the known names; a directory has one, the root none
+	nlink   uint32 // how many names there are, as far as we were told
+
+	// orphan is a descriptor (O_PATH) of an inode without known names, or -1.
+	// It is set while FS.names is held exclusively, or before anybody else
+	// knows the inode, and closed when the inode is dropped.
+	orphan int
+
+	// broken is set for good when a local fsync failed: the kernel reports the
+	// loss once, and a second fsync must not pass for a success.
+	broken atomic.Bool
+}
+
+// key names an object of the backing file system.
+type key struct{ dev, ino uint64 }
+
+// link is one name of an inode.
+type link struct {
+	parent *inode
+	name   string
+}
+
+func keyOf(st *unix.Stat_t) key { return key{uint64(st.Dev), st.Ino} }
+
+func (n *inode) isDir() bool { return n.typ == unix.S_IFDIR }
+
+// table holds all known inodes. An inode stays while the kernel or a known
+// child refers to it, so that its path can always be told.
+type table struct {
+	mu    sync.Mutex // guards all fields here and those of the inodes that say so
+	nodes map[uint64]*inode
+	byKey map[key]*inode // only inodes that have a name somewhere: a number without one may be used again
+	next  uint64
+	root  *inode
+}
+
+func newTable(root *unix.Stat_t) *table {
+	r := &inode{id: fuse.FUSE_ROOT_ID, typ: unix.S_IFDIR, key: keyOf(root), lookups: 1, nlink: 1, orphan: -1}
+	return &table{
+		nodes: map[uint64]*inode{r.id: r},
+		byKey: map[key]*inode{r.key: r},
+		next:  r.id + 1,
+		root:  r,
+	}
+}
+
+// get returns the inode that the kernel means by id, or nil.
+func (t *table) get(id uint64) *inode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.nodes[id]
+}
+
+// enter returns the inode that st describes and that was found as name in
+// parent, with that many more references by the kernel and pins. The caller
+// holds FS.names, so that name still means it.
+func (t *table) enter(parent *inode, name string, st *unix.Stat_t, lookups uint64, pins int) *inode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.byKey[keyOf(st)]
+	if n == nil || n.typ != st.Mode&unix.S_IFMT {
+		n = t.add(st)
+		t.byKey[n.key] = n
+	}
+	n.nlink = uint32(st.Nlink)
+	n.lookups += lookups
+	n.pins += pins
+	if parent != nil && n != t.root {
+		t.attach(n, link{parent, name})
+	}
+	return n
+}
+
+// enterNameless makes an inode that has no name yet and is reached through fd.
+func (t *table) enterNameless(st *unix.Stat_t, fd int) *inode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.add(st)
+	n.lookups, n.nlink, n.orphan = 1, 0, fd
+	return n
+}
+
+func (t *table) add(st *unix.Stat_t) *inode {
+	n := &inode{id: t.next, typ: st.Mode & unix.S_IFMT, key: keyOf(st), orphan: -1}
+	t.next++
+	t.nodes[n.id] = n
+	return n
+}
+
+func (t *table) attach(n *inode, l link) {
+	for i, have := range n.links {
+		if have == l {
+			return
+		}
+		if n.isDir() {
+			// A directory has one name: it was moved behind our back.
+			n.links[i] = l
+			l.parent.pins++
+			t.unpinned(have.parent)
+			return
+		}
+	}
+	n.links = append(n.links, l)
+	l.parent.pins++
+}
+
+func (t *table) detach(n *inode, l link) {
+	for i, have := range n.links {
+		if have == l {
+			n.links = append(n.links[:i:i], n.links[i+1:]...)
+			t.unpinned(l.parent)
+			return
+		}
+	}
+}
+
+// unpinned takes one pin back. The descriptors of what is dropped by it are
+// not closed here: only inodes with names are pinned.
+func (t *table) unpinned(n *inode) {
+	n.pins--
+	t.drop(n)
+}
+
+// drop removes an inode that nobody refers to any more and returns its
+// descriptor, or -1. The caller holds mu.
+func (t *table) drop(n *inode) (fd int) {
+	if n.lookups > 0 || n.pins > 0 || n == t.root || t.nodes[n.id] != n {
+		return -1
+	}
+	delete(t.nodes, n.id)
+	if t.byKey[n.key] == n {
+		delete(t.byKey, n.key)
+	}
+	for _, l := range n.links {
+		t.unpinned(l.parent)
+	}
+	n.links = nil
+	fd, n.orphan = n.orphan, -1
+	return fd
+}
+
+// forget takes back references that the kernel held.
+func (t *table) forget(n *inode, lookups uint64) {
+	t.release(n, func() { n.lookups -= min(lookups, n.lookups) })
+}
+
+// pin keeps n known until unpin.
+func (t *table) pin(n *inode) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n.pins++
+}
+
+// unpin takes a pin back.
+func (t *table) unpin(n *inode) { t.release(n, func() { n.pins-- }) }
+
+func (t *table) release(n *inode, change func()) {
+	t.mu.Lock()
+	change()
+	fd := t.drop(n)
+	t.mu.Unlock()
+	if fd >= 0 {
+		unix.Close(fd) // may free a large file: not under the lock
+	}
+}
+
+// find returns the known inode that st describes, or nil, and whether its last
+// known name is about to go if one goes.
+func (t *table) find(st *unix.Stat_t) (n *inode, last bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n = t.byKey[keyOf(st)]
+	return n, n != nil && len(n.links) <= 1
+}
+
+// linked records one more name of n. The caller holds FS.names exclusively.
+func (t *table) linked(n *inode, parent *inode, name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n.nlink++
+	t.byKey[n.key] = n
+	t.attach(n, link{parent, name})
+}
+
+// unlinked records that a name of n went. If it was the last known one, n is
+// reached through orphan from now on, if that is not -1. The caller holds
+// FS.names exclusively.
+func (t *table) unlinked(n *inode, parent *inode, name string, orphan int) {
+	t.mu.Lock()
+	if n.nlink > 0 && !n.isDir() {
+		n.nlink--
+	} else {
+		n.nlink = 0
+	}
+	if n.nlink == 0 && t.byKey[n.key] == n {
+		delete(t.byKey, n.key)
+	}
+	if n.orphan < 0 {
+		n.orphan, orphan = orphan, -1
+	}
+	t.detach(n, link{parent, name})
+	fd := t.drop(n)
+	t.mu.Unlock()
+	for _, fd := range []int{orphan, fd} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// moved records that n, or with two inodes both, changed names with each other.
+func (t *table) moved(n *inode, from, to link, other *inode) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// The new parents are pinned before the old ones are let go.
+	for _, m := range []struct {
+		n        *inode
+		from, to link
+	}{{n, from, to}, {other, to, from}} {
+		if m.n == nil {
+			continue
+		}
+		for i, have := range m.n.links {
+			if have == m.from {
+				m.n.links[i] = m.to
+				m.to.parent.pins++
+				t.unpinned(m.from.parent)
+				break
+			}
+		}
+	}
+}
+
+// paths returns the known paths of n, and whether these are all it has. The
+// caller holds FS.names, at least shared.
+func (t *table) paths(n *inode) (paths []string, all bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n == t.root {
+		return []string{op.Root}, true
+	}
+	for _, l := range n.links {
+		if dir, ok := t.dirPath(l.parent); ok {
+			paths = append(paths, op.JoinPath(dir, l.name))
+		}
+	}
+	return paths, n.isDir() || n.nlink <= uint32(len(n.links))
+}
+
+func (t *table) dirPath(n *inode) (string, bool) {
+	size, depth := 0, 0
+	for d := n; d != t.root; d = d.links[0].parent {
+		if len(d.links) == 0 {
+			return "", false
+		}
+		size += len(d.links[0].name) + 1
+		depth++
+	}
+	if depth == 0 {
+		return op.Root, true
+	}
+	buf := make([]byte, size)
+	for d := n; d != t.root; d = d.links[0].parent {
+		name := d.links[0].name
+		size -= len(name) + 1
+		copy(buf[size:], "/")
+		copy(buf[size+1:], name)
+	}
+	return string(buf[1:]), true
+}
+
+// size returns how many inodes are known.
+func (t *table) size() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.nodes)
+}
+
+// close drops everything once the kernel can ask no more.
+func (t *table) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, n := range t.nodes {
+		if n.orphan >= 0 {
+			unix.Close(n.orphan)
+			n.orphan = -1
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package fs_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func setgidDirectory(t *testing.T, dir string) {
+	must(t, os.Mkdir(dir+"/d", 0o777))
+	must(t, os.Chown(dir+"/d", 0, 4321))
+	must(t, unix.Chmod(dir+"/d", 0o2777))
+	child(t, "makeAll", dir+"/d", 1000, 1000)
+	for name, mode := range map[string]uint32{"file": 0o644, "dir": 0o2755, "fifo": 0o600, "link": 0o777} {
+		st := stat(t, dir+"/d/"+name)
+		if st.Mode&0o7777 != mode || st.Uid != 1000 || st.Gid != 4321 {
+			t.Errorf("%s: mode %o, owner %d:%d", name, st.Mode&0o7777, st.Uid, st.Gid)
+		}
+	}
+}
+
+func umask(t *testing.T, dir string) {
+	child(t, "umask", dir)
+	for name, mode := range map[string]uint32{"file": 0o640, "dir": 0o750, "node": 0o640} {
+		if got := stat(t, dir+"/"+name).Mode & 0o7777; got != mode {
+			t.Errorf("%s: mode %o, want %o", name, got, mode)
+		}
+	}
+}
+
+func specialBits(t *testing.T, dir string) {
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	fd, err := unix.Open(dir+"/f", unix.O_CREAT|unix.O_RDWR, 0o6755)
+	must(t, err)
+	unix.Close(fd)
+	must(t, unix.Mkdir(dir+"/d", 0o1777))
+	must(t, unix.Mknod(dir+"/n", unix.S_IFREG|0o4755, 0))
+	for name, mode := range map[string]uint32{"f": 0o6755, "d": 0o1777, "n": 0o4755} {
+		if got := stat(t, dir+"/"+name).Mode & 0o7777; got != mode {
+			t.Errorf("%s: mode %o, want %o", name, got, mode)
+		}
+	}
+}
+
+// suidClearing changes files with set-ID bits in every way that clears them,
+// as an ordinary user, and as root, who keeps them.
+func suidClearing(t *testing.T, dir string) {
+	for _, name := range suidWays {
+		for _, who := range []string{"user", "root"} {
+			path := dir + "/" + name + who
+			write(t, path, strings.Repeat("x", 8192))
+			must(t, unix.Chmod(path, 0o6777))
+		}
+	}
+	child(t, "suid", dir, 1000, 1000)
+	child(t, "suid", dir)
+	for _, name := range suidWays {
+		if got := stat(t, dir+"/"+name+"user").Mode & 0o7777; got != 0o777 {
+			t.Errorf("%s by a user leaves mode %o", name, got)
+		}
+		if got := stat(t, dir+"/"+name+"root").Mode & 0o7777; got != 0o6777 {
+			t.Errorf("%s by root leaves mode %o", name, got)
+		}
+	}
+	path := dir + "/chown"
+	write(t, path, "x")
+	must(t, unix.Chmod(path, 0o6755))
+	must(t, unix.Chown(path, 5, 5))
+	if got := stat(t, path).Mode & 0o7777; got != 0o755 {
+		t.Errorf("chown leaves mode %o", got)
+	}
+	must(t, unix.Chmod(path, 0o2644)) // no group execution: a mandatory lock, not a privilege
+	child(t, "suid", dir, 1000, 1000)
+}
+
+var suidWays = []string{"write", "truncate", "ftruncate", "fallocate", "opentrunc"}
+
+func suidChild(dir string) error {
+	who := "user"
+	if os.Getuid() == 0 {
+		who = "root"
+	}
+	var errs []error
+	for _, name := range suidWays {
+		path := dir + "/" + name + who
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		switch name {
+		case "write":
+			_, err = f.WriteAt([]byte("y"), 0)
+		case "truncate":
+			err = os.Truncate(path, 10)
+		case "ftruncate":
+			err = f.Truncate(10)
+		case "fallocate":
+			err = unix.Fallocate(int(f.Fd()), 0, 0, 20000)
+		case "opentrunc":
+			var g *os.File
+			if g, err = os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0); err == nil {
+				g.Close()
+			}
+		}
+		errs = append(errs, err, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func owner(t *testing.T, dir string) {
+	child(t, "makeAll", dir, 1000, 1001)
+	for _, name := range []string{"file", "dir", "fifo", "link"} {
+		if st := stat(t, dir+"/"+name); st.Uid != 1000 || st.Gid != 1001 {
+			t.Errorf("%s belongs to %d:%d", name, st.Uid, st.Gid)
+		}
+	}
+	must(t, os.Lchown(dir+"/link", 3, 4))
+	if st := stat(t, dir+"/link"); st.Uid != 3 || st.Gid != 4 {
+		t.Errorf("the symbolic link belongs to %d:%d", st.Uid, st.Gid)
+	}
+	write(t, dir+"/secret", "x")
+	must(t, os.Chmod(dir+"/secret", 0o600))
+	must(t, os.Mkdir(dir+"/sticky", 0o777))
+	must(t, unix.Chmod(dir+"/sticky", 0o1777))
+	write(t, dir+"/sticky/theirs", "x")
+	child(t, "denied", dir, 1000, 1000)
+}
+
+func xattrs(t *testing.T, dir string) {
+	write(t, dir+"/f", "x")
+	must(t, unix.Symlink("f", dir+"/l"))
+	must(t, os.Mkdir(dir+"/d", 0o755))
+	for _, path := range []string{dir + "/f", dir + "/d", dir} {
+		must(t, unix.Lsetxattr(path, "user.one", []byte("1"), unix.XATTR_CREATE))
+		want(t, "XATTR_CREATE", unix.Lsetxattr(path, "user.one", []byte("1"), unix.XATTR_CREATE), unix.EEXIST)
+		want(t, "XATTR_REPLACE", unix.Lsetxattr(path, "user.two", []byte("1"), unix.XATTR_REPLACE), unix.ENODATA)
+		must(t, unix.Lsetxattr(path, "user.empty", nil, 0))
+		must(t, unix.Lsetxattr(path, "trusted.t", bytes.Repeat([]byte("z"), 2000), 0))
+		buf := make([]byte, 4096)
+		if n, err := unix.Lgetxattr(path, "trusted.t", buf); err != nil || n != 2000 {
+			t.Errorf("getxattr: %d, %v", n, err)
+		}
+		_, err := unix.Lgetxattr(path, "trusted.t", buf[:10])
+		want(t, "getxattr into a small buffer", err, unix.ERANGE)
+		if n, err := unix.Lgetxattr(path, "trusted.t", nil); err != nil || n != 2000 {
+			t.Errorf("size of an xattr: %d, %v", n, err)
+		}
+		n, err := unix.Llistxattr(path, buf)
+		must(t, err)
+		names := strings.Split(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00")
+		slices.Sort(names)
+		if !slices.Equal(names, []string{"trusted.t", "user.empty", "user.one"}) {
+			t.Errorf("listxattr: %q", names)
+		}
+		must(t, unix.Lremovexattr(path, "user.one"))
+		want(t, "removexattr of nothing", unix.Lremovexattr(path, "user.one"), unix.ENODATA)
+	}
+	want(t, "user xattr on a symbolic link", unix.Lsetxattr(dir+"/l", "user.x", []byte("1"), 0), unix.EPERM)
+	must(t, unix.Lsetxattr(dir+"/l", "trusted.x", []byte("1"), 0))
+	if _, err := unix.Lgetxattr(dir+"/f", "trusted.x", nil); err != unix.ENODATA {
+		t.Errorf("the xattr of a link shows on its target: %v", err)
+	}
+}
+
+func times(t *testing.T, dir string) {
+	write(t, dir+"/f", "x")
+	ts := []unix.Timespec{{Sec: -5, Nsec: 6}, {Sec: 1 << 33, Nsec: 7}}
+	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, dir+"/f", ts, 0))
+	if st := stat(t, dir+"/f"); st.Atim != ts[0] || st.Mtim != ts[1] {
+		t.Errorf("times %v %v", st.Atim, st.Mtim)
+	}
+	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, dir+"/f", []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: unix.UTIME_NOW}}, 0))
+	if st := stat(t, dir+"/f"); st.Atim != ts[0] || st.Mtim.Sec == ts[1].Sec {
+		t.Errorf("times %v %v", st.Atim, st.Mtim)
+	}
+	// What changes a directory changes its mtime, and at once.
+	old := []unix.Timespec{{Sec: 1}, {Sec: 1}}
+	for _, change := range []func() error{
+		func() error { return os.Mkdir(dir+"/d", 0o755) },
+		func() error { return os.Remove(dir + "/d") },
+		func() error { return os.Rename(dir+"/f", dir+"/g") },
+		func() error { return os.Link(dir+"/g", dir+"/h") },
+		func() error { return os.Symlink("a", dir+"/s") },
+	} {
+		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, dir, old, 0))
+		must(t, change())
+		if stat(t, dir).Mtim.Sec == 1 {
+			t.Error("the directory's mtime stayed")
+		}
+	}
+	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, dir+"/g", old, 0))
+	f, err := os.OpenFile(dir+"/g", os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteString("y")
+	must(t, err)
+	if stat(t, dir+"/g").Mtim.Sec == 1 {
+		t.Error("the file's mtime stayed after a write")
+	}
+}
