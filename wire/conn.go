@@ -1,0 +1,151 @@
+package wire
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mergeSize bounds what a merging connection holds back.
+const mergeSize = 64 << 10
+
+// merging is a connection whose writes are gathered: yamux writes a header and
+// a body one after the other, and each would be a system call, a TLS record and
+// a wake-up of the peer. Writes go into a small buffer, which one goroutine
+// sends as soon as it is idle. So nothing waits for a timer, and what is
+// written while a write is under way goes out together.
+type merging struct {
+	net.Conn
+	wake chan struct{} // room for one: there is something to send, or the end
+	done chan struct{} // closed when the sender has ended
+
+	mu      sync.Mutex
+	room    sync.Cond // on mu: the buffer was taken, or failed is set
+	pending []byte    // guarded by mu
+	spare   []byte    // guarded by mu: the other buffer
+	failed  error     // guarded by mu: no write succeeds any more
+}
+
+var errClosed = errors.New("connection closed")
+
+func newMerging(c net.Conn) *merging {
+	m := &merging{
+		Conn: c, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		pending: make([]byte, 0, mergeSize), spare: make([]byte, 0, mergeSize),
+	}
+	m.room.L = &m.mu
+	go m.send()
+	return m
+}
+
+// Write takes p into the buffer. It blocks while the buffer is full. An error
+// of the connection shows at a later call.
+func (m *merging) Write(p []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for n < len(p) {
+		for m.failed == nil && len(m.pending) == mergeSize {
+			m.room.Wait()
+		}
+		if m.failed != nil {
+			return n, m.failed
+		}
+		k := min(len(p)-n, mergeSize-len(m.pending))
+		m.pending = append(m.pending, p[n:n+k]...)
+		n += k
+		select {
+		case m.wake <- struct{}{}:
+		default:
+		}
+	}
+	return n, nil
+}
+
+// send writes what gathers until the connection fails or is closed. Closing
+// sends what was written before.
+func (m *merging) send() {
+	defer close(m.done)
+	for range m.wake {
+		m.mu.Lock()
+		out, ended := m.pending, m.failed
+		m.pending, m.spare = m.spare[:0], nil
+		m.room.Broadcast()
+		m.mu.Unlock()
+		var err error
+		if len(out) > 0 {
+			_, err = m.Conn.Write(out)
+		}
+		m.mu.Lock()
+		m.spare = out[:0]
+		if err != nil && m.failed == nil {
+			m.failed = err
+			m.room.Broadcast()
+		}
+		more := len(m.pending) > 0
+		m.mu.Unlock()
+		if ended != nil && !more || err != nil {
+			return
+		}
+		if more {
+			select {
+			case m.wake <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// lastWords bounds how long Close waits for the buffer to be taken.
+const lastWords = time.Second
+
+// Close sends what was written, within a second, and closes the connection.
+func (m *merging) Close() error {
+	m.mu.Lock()
+	if m.failed == nil {
+		m.failed = errClosed
+	}
+	m.room.Broadcast()
+	m.mu.Unlock()
+	// A failure to set it means that the connection is dead, and so will be
+	// the write.
+	_ = m.Conn.SetWriteDeadline(time.Now().Add(lastWords))
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+	<-m.done
+	return m.Conn.Close()
+}
+
+// Options of a connection between nodes.
+const (
+	// notSent bounds what waits in the kernel unsent, so that the log's cursor
+	// is close to what is on the wire.
+	notSent = 128 << 10
+	// userTimeout is how long sent bytes may stay unacknowledged by the peer's
+	// kernel before the connection is given up.
+	userTimeout = 20 * time.Second
+)
+
+// tune sets the options on a TCP connection. They are for speed and for
+// noticing death early; a kernel that refuses one still carries the bytes.
+func tune(c net.Conn) {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		_ = syscall.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSent)
+		_ = syscall.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+	})
+}

@@ -1,0 +1,45 @@
+// Package wire is the protocol between nodes: frames, the encoding of ops,
+// hello, multiplexed sessions and their encryption.
+//
+// # Lanes
+//
+// A node listens on one port. A connection says by TLS ALPN which lane it is
+// of, or, without TLS, by a first line that is the lane's name. Nothing small
+// ever queues behind something big, because they are different connections:
+//
+//	standbyfs-ops/1    a yamux session with two streams, opened by the primary
+//	                   right after connecting. Each begins with one byte:
+//	                   'L' log      op frames and commit positions to the
+//	                                mirror, acks and reports back
+//	                   'C' control  hello, heartbeats, joins, goodbye
+//	standbyfs-bulk/1   a yamux session, one stream a job: calls between nodes
+//	standbyfs-raft/1   reserved for the cluster's decisions
+//
+// # Frames
+//
+// Everything on a stream is a frame: a header of 48 bytes and a payload.
+// Numbers are little endian. A receiver verifies both checksums before it
+// looks at anything else.
+//
+//	 0  u32  length of the payload, at most MaxPayload
+//	 4  u8   kind: 1..127 an op.Kind, 128.. see Kind
+//	 5  u8   flags: op.Flags of an op frame, otherwise zero
+//	 6  u16  zero
+//	 8  u64  number of the epoch
+//	16  u64  LSN of an op frame, otherwise zero
+//	24  u64  bytes of all op frames of this line, this one included: the
+//	         difference of two offsets is how many bytes lie between them
+//	32  u64  zero
+//	40  u32  crc32c of the payload
+//	44  u32  crc32c of the 44 bytes above
+//
+// # Ops
+//
+// The payload of an op frame begins with a u32 that has a bit for each field
+// of op.Op that is not zero, and then has those fields in the order of the
+// bits. Integers are varints (zig-zag where they can be negative), strings and
+// byte strings have their length before them, lists their count. See encode.go.
+//
+// Messages of the control stream, reports and calls are JSON: they are rare,
+// and explain themselves in a capture.
+package wire
