@@ -1,0 +1,133 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+// MaxPeers is how many mirrors one primary serves: a ring entry addresses them
+// with one bit each.
+const MaxPeers = 32
+
+// Level says for which ops a call waits for the mirrors.
+type Level string
+
+const (
+	// SyncOp: a call returns only when every in-sync mirror has applied the op.
+	SyncOp Level = "op"
+	// SyncBarrier: plain data writes return once ordered; barriers and changes
+	// of the name space wait for all that came before them, on all files.
+	SyncBarrier Level = "barrier"
+	// SyncLocal: not mirrored at all.
+	SyncLocal Level = "local"
+)
+
+// Shortage says what calls do while fewer than MinInSync mirrors are in sync.
+type Shortage string
+
+const (
+	// ShortageBlock: calls wait, interruptibly, until there are enough.
+	ShortageBlock Shortage = "block"
+	// ShortageFail: calls fail with op.ErrShortage.
+	ShortageFail Shortage = "fail"
+)
+
+// Rule gives the paths that a gitignore pattern matches a level of their own.
+// Of several rules that match, the last one counts.
+type Rule struct {
+	Match string
+	Sync  Level
+}
+
+// PeerConfig names one mirror.
+type PeerConfig struct {
+	Addr  string
+	Async bool // never waited for and never in the in-sync set
+}
+
+// Register keeps the decisions that acknowledgements rest on. Today it is the
+// primary's state file; a replicated register takes its place in a cluster.
+type Register interface {
+	// Decide records set as the in-sync set and returns once that is durable
+	// (RULES.md 5, ExpelFirst).
+	Decide(ctx context.Context, set []op.NodeID, why string) error
+}
+
+// Source is the file system whose ops are mirrored, as repair needs it.
+type Source interface {
+	// Hold runs fn while no change of the object at path can be ordered: not of
+	// its data, its attributes or, for a directory, its entries. Deferred times
+	// of the object are committed first. Nothing needs to be there.
+	Hold(path string, fn func() error) error
+}
+
+// Config is what one line of a reign needs. All fields but the functions'
+// users, Rules, Peers and Set are required.
+type Config struct {
+	Line   op.Line
+	Volume string
+	Self   op.NodeID
+	Name   string
+	Tree   *tree.Tree
+
+	Sync       Level
+	Rules      []Rule
+	MinInSync  int
+	OnShortage Shortage
+
+	// AckTimeout bounds how long an op waits for a mirror before that mirror
+	// is expelled. Heartbeat is the interval of signs of life.
+	AckTimeout time.Duration
+	Heartbeat  time.Duration
+	// RingBytes bounds the memory for ops that a peer may still need.
+	RingBytes int64
+
+	Peers []PeerConfig
+	Dial  func(ctx context.Context, addr string) (*wire.Session, error)
+
+	// Set is the in-sync set as the last line of this reign left it. Its
+	// members must come back or be expelled before anything is acknowledged
+	// (RULES.md 11).
+	Set      []op.NodeID
+	Register Register
+
+	Software string
+	Logger   *slog.Logger
+	// Event reports what an operator should know of, once each.
+	Event func(kind, text string)
+	// Fenced is called once when a higher epoch was heard of. No op is
+	// acknowledged any more when it is called.
+	Fenced func(epoch op.Epoch, by string)
+}
+
+// check returns an error that names the first field that cannot be right.
+func (c *Config) check() error {
+	switch {
+	case len(c.Peers) > MaxPeers:
+		return fmt.Errorf("%d mirrors: at most %d are possible", len(c.Peers), MaxPeers)
+	case c.Sync != SyncOp && c.Sync != SyncBarrier:
+		return fmt.Errorf("sync %q: want %s or %s", c.Sync, SyncOp, SyncBarrier)
+	case c.OnShortage != ShortageBlock && c.OnShortage != ShortageFail:
+		return fmt.Errorf("on_shortage %q: want %s or %s", c.OnShortage, ShortageBlock, ShortageFail)
+	case c.AckTimeout <= 0 || c.Heartbeat <= 0:
+		return fmt.Errorf("ack_timeout %v, heartbeat %v: both must be above zero", c.AckTimeout, c.Heartbeat)
+	case c.RingBytes < 1<<20:
+		return fmt.Errorf("ring of %d bytes: at least 1MiB is needed to hold one write", c.RingBytes)
+	}
+	synced := 0
+	for _, p := range c.Peers {
+		if !p.Async {
+			synced++
+		}
+	}
+	if c.MinInSync < 0 || c.MinInSync > synced {
+		return fmt.Errorf("min_in_sync %d: there are %d synchronous mirrors", c.MinInSync, synced)
+	}
+	return nil
+}

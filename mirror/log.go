@@ -1,0 +1,353 @@
+// Package mirror is the sending side of standbyfs: it gives every op its place
+// in one order, keeps the newest ones for the mirrors, counts their
+// acknowledgements, and brings a mirror level that is behind.
+//
+//	log.go      order: an op, its position, its way into the ring
+//	ring.go     the ops that a peer may still need, encoded once
+//	expand.go   ops that cross the border of what is mirrored
+//	insync.go   who is in sync, which calls may return
+//	member.go   expulsion and join: durable first
+//	peer.go     one goroutine per mirror: dial, hello, stream
+//	resync.go   bringing one mirror level, in its own op stream
+//	pending.go  which paths a resync still has to look at
+//	verify.go   comparing all mirrors at exact positions
+//	fence.go    the end of a reign
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/wire"
+	"golang.org/x/sync/errgroup"
+)
+
+// Log orders the ops of one line and sends them to the mirrors. It implements
+// the Committer of package fs.
+//
+// The plain version: take a lock, run the system call, number the op, append
+// it to the ring, release the lock, wait for the acks. What makes it hard is
+// that system calls take long and the lock would make the file system run them
+// one at a time.
+//
+// So the order is taken in two steps. The caller holds the locks of the file
+// system that order its op against every op it conflicts with; under these the
+// system call runs, and only then, under the log's short lock, the op gets its
+// LSN and its frame goes into the ring. Invariants:
+//
+//  1. Ops that conflict have LSNs in the order of their system calls, since
+//     the caller's locks are held over both.
+//  2. An op that failed has no LSN. An op that has one is in the ring, and what
+//     is in the ring has taken effect here.
+//  3. No lock is held while anybody waits for a mirror.
+//
+// The obvious design, numbering before the system call, lost: a failed call
+// would leave a hole that every peer has to be told of.
+type Log struct {
+	cfg   Config
+	rules *rules
+	fence fence
+	sync  *inSync
+	start time.Time // the zero of the clock that waiting calls are timed by
+
+	mu    sync.Mutex // guards ring, peers' cursors and pendings, news, room; never held over I/O
+	ring  *ring
+	peers []*peer
+	news  chan struct{} // closed and renewed when the status changed
+	room  chan struct{} // closed and renewed when a peer acknowledged
+
+	memberMu sync.Mutex // serialises decisions about the set; held over Register.Decide, taken before mu
+	verifyMu sync.Mutex // one verify at a time; taken before all others
+
+	source Source // set by Run before any peer is started
+	tasks  *errgroup.Group
+}
+
+// New makes the log of a line. Nothing is sent before Run.
+func New(cfg Config) (*Log, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	rules, err := newRules(cfg.Sync, cfg.Rules)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{
+		cfg:   cfg,
+		rules: rules,
+		sync:  newInSync(cfg.Set, cfg.MinInSync),
+		start: time.Now(),
+		ring:  newRing(cfg.RingBytes),
+		news:  make(chan struct{}),
+		room:  make(chan struct{}),
+	}
+	for i, p := range cfg.Peers {
+		l.peers = append(l.peers, newPeer(l, i, p))
+	}
+	return l, nil
+}
+
+// Run keeps the sessions with all peers until ctx ends or the log is fenced
+// for good, and then waits for every goroutine it started. Source must stay
+// usable until Run has returned.
+func (l *Log) Run(ctx context.Context, src Source) error {
+	l.source = src
+	tasks, ctx := errgroup.WithContext(ctx)
+	for _, p := range l.peers {
+		tasks.Go(func() error { p.run(ctx); return nil })
+	}
+	tasks.Go(func() error { l.watch(ctx); return nil })
+	err := tasks.Wait()
+	l.sync.fail(errStopped)
+	return err
+}
+
+// errStopped answers calls that still wait when the log has stopped.
+var errStopped = errors.New("mirroring has stopped: whether the mirrors have this op is unknown")
+
+// Mirrored reports whether changes of path travel to mirrors.
+func (l *Log) Mirrored(path string) bool { return l.rules.mirrored(path) }
+
+// Commit orders o: it waits until changes are allowed, runs apply, and gives
+// the op its position. The caller holds the locks that order o against every
+// op it conflicts with. ctx can end the wait before apply, never what follows.
+func (l *Log) Commit(ctx context.Context, o *op.Op, apply func() error) (op.Ack, error) {
+	if err := l.admit(ctx, o); err != nil {
+		return nil, err
+	}
+	before, err := l.border(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := apply(); err != nil {
+		return nil, err
+	}
+	if before == nil {
+		return l.order(o, toAll)
+	}
+	return before.order(o)
+}
+
+// order encodes o and gives it its place. The op has taken effect already, so
+// there is no way back: if it cannot be encoded every mirror has to be
+// compared anew.
+func (l *Log) order(o *op.Op, to uint32) (op.Ack, error) {
+	buf := framePool.Get().(*[]byte)
+	defer framePool.Put(buf)
+	frame, err := wire.AppendOp((*buf)[:0], l.cfg.Line.Epoch.Number, o)
+	if err != nil {
+		l.disown(fmt.Sprintf("%v: %v", o, err))
+		return nil, fmt.Errorf("encode %v: %w", o, err)
+	}
+	*buf = frame
+	l.mu.Lock()
+	lsn := l.put(frame, o, to)
+	l.mu.Unlock()
+	l.wake(to)
+	return l.ack(o, lsn), nil
+}
+
+// encode returns o's frame in memory of its own.
+func (l *Log) encode(o *op.Op) ([]byte, error) {
+	return wire.AppendOp(nil, l.cfg.Line.Epoch.Number, o)
+}
+
+// framePool keeps the buffers that frames are encoded in before they are
+// copied into the ring.
+var framePool = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
+
+// put is the one place where an LSN is given. The caller holds mu.
+func (l *Log) put(frame []byte, o *op.Op, to uint32) op.LSN {
+	lsn := l.ring.append(frame, to)
+	if !o.Kind.Repair() {
+		for _, p := range l.peers {
+			if p.pending != nil {
+				p.pending.follow(o)
+			}
+		}
+	}
+	if to == toAll {
+		l.sync.ordered(lsn)
+	}
+	return lsn
+}
+
+// ack says what a call that made o has to wait for.
+func (l *Log) ack(o *op.Op, lsn op.LSN) op.Ack {
+	durable := o.Flags&op.Barrier != 0
+	level := l.rules.level(o.Path)
+	if o.Path2 != "" && o.Kind != op.Symlink && level != SyncOp {
+		// A rename or copy obeys the stricter of its two names.
+		if other := l.rules.level(o.Path2); other == SyncOp || level == SyncLocal {
+			level = other
+		}
+	}
+	if level == SyncBarrier && o.Kind.Data() && !durable {
+		return op.Done
+	}
+	return &ack{log: l, lsn: lsn, durable: durable}
+}
+
+// ack is the Ack of an op that has its place.
+type ack struct {
+	log     *Log
+	lsn     op.LSN
+	durable bool
+}
+
+// Wait returns nil once the op is where its level wants it. The fence is looked
+// at once more right before the reply.
+func (a *ack) Wait(ctx context.Context) error {
+	l := a.log
+	done := l.sync.wait(a.lsn, a.durable, l.now())
+	select {
+	case err := <-done:
+		if err != nil {
+			return err
+		}
+		return l.fence.check()
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the mirrors of op %d: %w", a.lsn, context.Cause(ctx))
+	}
+}
+
+// now is the time since the log was made, in nanoseconds, by the monotonic clock.
+func (l *Log) now() int64 { return int64(time.Since(l.start)) }
+
+// admit waits until an op may take effect: the reign goes on, the set is large
+// enough, and no peer that is to be kept in the ring is too far behind.
+func (l *Log) admit(ctx context.Context, o *op.Op) error {
+	for {
+		if err := l.fence.check(); err != nil {
+			return err
+		}
+		if o.Path == "" || !l.mirroredOp(o) {
+			return nil
+		}
+		l.mu.Lock()
+		news, room := l.news, l.room
+		full := l.crowded()
+		l.mu.Unlock()
+		short := l.sync.short()
+		switch {
+		case short && l.cfg.OnShortage == ShortageFail:
+			return fmt.Errorf("%d mirrors in sync, min_in_sync is %d: %w", len(l.sync.set()), l.cfg.MinInSync, op.ErrShortage)
+		case !short && !full:
+			return nil
+		}
+		select {
+		case <-news:
+		case <-room:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting to order %v: %w", o, op.ErrInterrupted)
+		}
+	}
+}
+
+// mirroredOp reports whether o, or what it leads to, travels at all.
+func (l *Log) mirroredOp(o *op.Op) bool {
+	return l.rules.mirrored(o.Path) || o.Path2 != "" && o.Kind != op.Symlink && l.rules.mirrored(o.Path2)
+}
+
+// crowded reports whether a connected peer that calls wait for, or that a
+// resync is bringing level, is half a ring behind. Without this bound a writer
+// that never stops would push a mirror in resync off the ring for ever. The
+// caller holds mu.
+func (l *Log) crowded() bool {
+	for _, p := range l.peers {
+		if p.session != nil && !p.cfg.Async && p.lag() > uint64(l.cfg.RingBytes/2) {
+			return true
+		}
+	}
+	return false
+}
+
+// wake tells the senders of the addressed peers that the ring grew.
+func (l *Log) wake(to uint32) {
+	for _, p := range l.peers {
+		if to&p.bit != 0 {
+			p.nudge()
+		}
+	}
+}
+
+// changed tells everybody who waits for news of the status.
+func (l *Log) changed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.news)
+	l.news = make(chan struct{})
+}
+
+// event reports to the operator.
+func (l *Log) event(kind, text string) {
+	l.cfg.Logger.Info(text, "event", kind)
+	l.cfg.Event(kind, text)
+}
+
+// disown makes every mirror start over, after an op took effect here that
+// could not be put into the stream.
+func (l *Log) disown(why string) {
+	l.event("disowned", "every mirror is compared anew: "+why)
+	l.mu.Lock()
+	l.ring.drop()
+	l.mu.Unlock()
+	for _, p := range l.peers {
+		p.nudge()
+	}
+}
+
+// Drain returns once everything that was ordered before is applied and durable
+// on every in-sync mirror.
+func (l *Log) Drain(ctx context.Context) error {
+	o := &op.Op{Kind: op.Fsync, Path: op.Root, Flags: op.Barrier}
+	a, err := l.order(o, toAll)
+	if err != nil {
+		return err
+	}
+	return a.Wait(ctx)
+}
+
+// WaitInSync returns once n connected mirrors are in sync.
+func (l *Log) WaitInSync(ctx context.Context, n int) error {
+	for {
+		l.mu.Lock()
+		news := l.news
+		l.mu.Unlock()
+		s := l.Status()
+		have := 0
+		for _, p := range s.Peers {
+			if p.InSync && p.Connected {
+				have++
+			}
+		}
+		if have >= n {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d mirrors in sync: %w", have, n, context.Cause(ctx))
+		}
+	}
+}
+
+// Status returns how things stand.
+func (l *Log) Status() Status {
+	commit, _ := l.sync.committed()
+	s := Status{Line: l.cfg.Line, Commit: commit, Set: l.sync.set(), MinInSync: l.cfg.MinInSync, Shortage: l.sync.short()}
+	if r := l.fence.raised.Load(); r != nil {
+		s.Fenced = &r.epoch
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.LSN = l.ring.next - 1
+	for _, p := range l.peers {
+		s.Peers = append(s.Peers, p.status())
+	}
+	return s
+}

@@ -1,0 +1,147 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"golang.org/x/sync/errgroup"
+)
+
+// expel takes a node out of the in-sync set: durably first, then in the
+// bookkeeping, and as an entry of the stream that the mirrors record (RULES.md
+// 5). Until the decision is durable nothing that waited for the node returns.
+// It does nothing if the node is not a member.
+func (l *Log) expel(ctx context.Context, node op.NodeID, why string) error {
+	l.memberMu.Lock()
+	defer l.memberMu.Unlock()
+	if !l.sync.has(node) {
+		return nil
+	}
+	set := slices.DeleteFunc(l.sync.set(), func(n op.NodeID) bool { return n == node })
+	name := l.nameOf(node)
+	if err := l.cfg.Register.Decide(ctx, set, fmt.Sprintf("%s expelled: %s", name, why)); err != nil {
+		return fmt.Errorf("record that %s is out of the in-sync set: %w", name, err)
+	}
+	l.enter(&op.Op{Kind: op.Expel, Path: op.Root, Member: node, Members: set}, func(at op.LSN) { l.sync.expel(node, at) })
+	l.event("expelled", fmt.Sprintf("%s is not in sync any more: %s", name, why))
+	if l.cfg.OnShortage == ShortageFail && l.sync.refuse(op.ErrShortage) {
+		l.event("shortage", fmt.Sprintf("%d mirrors in sync, min_in_sync is %d: calls fail", len(set), l.cfg.MinInSync))
+	} else if len(set) < l.cfg.MinInSync {
+		l.event("shortage", fmt.Sprintf("%d mirrors in sync, min_in_sync is %d: calls wait", len(set), l.cfg.MinInSync))
+	}
+	return nil
+}
+
+// join takes p into the in-sync set. The caller has made sure that p is level
+// and has synced its replica (RULES.md 10, SyncBeforeJoin). The set includes it
+// before it says so itself (SetBeforeMember): it records 'in sync' when it
+// applies the entry.
+func (l *Log) join(ctx context.Context, p *peer) error {
+	l.memberMu.Lock()
+	defer l.memberMu.Unlock()
+	l.mu.Lock()
+	node, name := p.node, p.name
+	l.mu.Unlock()
+	if l.sync.has(node) {
+		return nil
+	}
+	set := append(l.sync.set(), node)
+	slices.Sort(set)
+	if err := l.cfg.Register.Decide(ctx, set, name+" joined"); err != nil {
+		return fmt.Errorf("record that %s is in the in-sync set: %w", name, err)
+	}
+	l.enter(&op.Op{Kind: op.Join, Path: op.Root, Member: node, Members: set}, func(at op.LSN) {
+		l.sync.join(node, at, p.applied, p.durable)
+		p.reason = ""
+	})
+	l.event("joined", name+" is in sync")
+	return nil
+}
+
+// enter puts a membership entry into the stream and has the bookkeeping follow
+// at the same position.
+func (l *Log) enter(o *op.Op, follow func(at op.LSN)) {
+	// Membership entries are small and of our own making: they encode.
+	frame, err := l.encode(o)
+	if err != nil {
+		panic(fmt.Sprintf("membership entry: %v", err))
+	}
+	l.mu.Lock()
+	at := l.put(frame, o, toAll)
+	follow(at)
+	l.mu.Unlock()
+	l.wake(toAll)
+	l.changed()
+}
+
+// nameOf returns what the operator calls a node.
+func (l *Log) nameOf(node op.NodeID) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.peers {
+		if p.node == node {
+			return p.name
+		}
+	}
+	return "node " + node.String()
+}
+
+// watch expels members that do not answer in time, until ctx ends: those that a
+// call has waited for longer than AckTimeout, and those not heard of for as
+// long, whether anybody waits or not, so that the status tells the truth.
+func (l *Log) watch(ctx context.Context) {
+	tick := time.NewTicker(max(l.cfg.AckTimeout/10, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		for node, why := range l.overdue() {
+			if err := l.expel(ctx, node, why); err != nil {
+				// Nothing returns before the decision is durable. The next tick tries again.
+				l.cfg.Logger.Error("in-sync set cannot be recorded: calls wait", "error", err)
+			}
+		}
+	}
+}
+
+// overdue returns the members to expel, with the reason.
+func (l *Log) overdue() map[op.NodeID]string {
+	due := make(map[op.NodeID]string)
+	for _, n := range l.sync.late(l.now() - int64(l.cfg.AckTimeout)) {
+		due[n] = fmt.Sprintf("no acknowledgement within ack_timeout (%v)", l.cfg.AckTimeout)
+	}
+	heard := make(map[op.NodeID]time.Time)
+	l.mu.Lock()
+	for _, p := range l.peers {
+		if p.node != 0 {
+			heard[p.node] = p.heard
+		}
+	}
+	l.mu.Unlock()
+	for _, n := range l.sync.set() {
+		at := heard[n]
+		if at.Before(l.start) {
+			at = l.start
+		}
+		if silent := time.Since(at); due[n] == "" && silent > l.cfg.AckTimeout {
+			due[n] = fmt.Sprintf("not heard of for %v", silent.Round(time.Millisecond))
+		}
+	}
+	return due
+}
+
+// gather runs fns side by side and returns the first error; when one of them
+// returns the others' context ends.
+func gather(ctx context.Context, fns ...func(context.Context) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, fn := range fns {
+		g.Go(func() error { return fn(ctx) })
+	}
+	return g.Wait()
+}

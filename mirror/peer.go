@@ -1,0 +1,658 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+// A peer is one mirror, served by one goroutine from the start of the log to
+// its end. While a session lasts that goroutine waits for five others:
+//
+//  1. connect  dial and hello; fixes the cursor             sequential
+//  2. send     ring -> log stream, from the cursor          one a session
+//  3. receive  acks and reports <- log stream               one a session
+//  4. talk     heartbeats and messages -> control stream    one a session
+//  5. listen   control stream <- heartbeats and messages    one a session
+//  6. repair   resync, join, and joining again (resync.go)  one a session
+//
+// The order of a peer's ops is fixed by the ring and never changes. Catching up
+// and live streaming are the same code: a cursor that is behind reads longer
+// runs. When any stage fails the session is closed, all stages end, and the
+// next session resumes from what the mirror says it has applied. Functions
+// below stand in this order; how a session ends is at the end of connect.
+type peer struct {
+	log  *Log
+	cfg  PeerConfig
+	bit  uint32        // its bit in a ring entry's address
+	more chan struct{} // room for one: the log says that the ring grew
+	news chan struct{} // room for one: receive and listen say that repair should look again
+
+	// Guarded by log.mu.
+	session  *wire.Session // nil while not connected
+	node     op.NodeID     // 0 until the first hello
+	name     string
+	state    PeerState
+	reason   string
+	heard    time.Time // when anything was last received
+	cursor   op.LSN    // next to send
+	sent     op.LSN    // last frame sent
+	applied  op.LSN
+	durable  op.LSN
+	ackedOff uint64         // ring offset of applied
+	pending  *pending       // nil once the mirror is level and strict
+	fresh    bool           // it began this resync with nothing
+	differ   []wire.Report  // reports that repair has not looked at
+	prepared *wire.Prepared // answer to the PrepareJoin of this session
+	resync   *Progress      // nil while none runs
+	verify   *verifying     // nil while none runs
+	// groups holds, per file with several names, those that this resync has
+	// put. Hello makes it, then repair alone uses it.
+	groups  map[tree.Inode][]string
+	resyncs uint64
+	resumes uint64
+
+	// out carries messages for the control stream to talk. It is made for each
+	// session and never closed: senders give up when the session's context ends.
+	outMu sync.Mutex // guards out
+	out   chan []byte
+}
+
+func newPeer(l *Log, i int, cfg PeerConfig) *peer {
+	return &peer{
+		log: l, cfg: cfg, bit: 1 << i, name: cfg.Addr, state: StateConnecting,
+		more: make(chan struct{}, 1), news: make(chan struct{}, 1),
+	}
+}
+
+var (
+	errFellOff = errors.New("fell off the ring: it is compared anew")
+	errSilent  = errors.New("nothing was heard from it")
+	errProto   = errors.New("protocol violation")
+)
+
+// nudge wakes send. It never blocks.
+func (p *peer) nudge() { signal(p.more) }
+
+// signal puts a token into a channel with room for one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// run keeps a session with the mirror until ctx ends. Attempts that fail at
+// once come further and further apart, up to a second.
+func (p *peer) run(ctx context.Context) {
+	const first, longest = 50 * time.Millisecond, time.Second
+	pause := first
+	for ctx.Err() == nil && p.log.fence.check() == nil {
+		began := time.Now()
+		err := p.connect(ctx)
+		if ctx.Err() == nil {
+			p.disconnected(err)
+		}
+		if pause = min(2*pause, longest); time.Since(began) > longest {
+			pause = first
+		}
+		retry := time.NewTimer(pause)
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+		}
+		retry.Stop()
+	}
+}
+
+// disconnected records why a session ended or none came about.
+func (p *peer) disconnected(err error) {
+	l := p.log
+	l.mu.Lock()
+	told := p.reason
+	p.state, p.reason = StateConnecting, err.Error()
+	var refusal *wire.Refusal
+	if errors.As(err, &refusal) {
+		p.state = StateRefused
+	}
+	l.mu.Unlock()
+	l.changed()
+	if told != err.Error() {
+		l.event("disconnected", fmt.Sprintf("%s: %v", p.name, err))
+	}
+}
+
+// 1. connect makes a session and waits for its end.
+func (p *peer) connect(ctx context.Context) error {
+	l := p.log
+	dialing, cancel := context.WithTimeout(ctx, max(l.cfg.AckTimeout, time.Second))
+	defer cancel()
+	s, err := l.cfg.Dial(dialing, p.cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer s.Close()
+	if err := p.hello(dialing, s); err != nil {
+		return err
+	}
+	out := make(chan []byte, 16)
+	p.outMu.Lock()
+	p.out = out
+	p.outMu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		p.session, p.resync = nil, nil
+		if p.verify != nil {
+			p.verify.lost("the session ended")
+		}
+		l.mu.Unlock()
+		l.changed()
+	}()
+	l.changed()
+	return gather(ctx,
+		func(ctx context.Context) error { return p.send(ctx, s) },
+		func(ctx context.Context) error { return p.receive(s) },
+		func(session context.Context) error { return p.talk(session, ctx, s, out) },
+		func(ctx context.Context) error { return p.listen(s) },
+		p.repair)
+}
+
+// hello agrees with the mirror on where the stream begins. Nothing that the
+// mirror may have to forget is sent before the primary's own decision is
+// durable (RULES.md 7, HelloExpels).
+func (p *peer) hello(ctx context.Context, s *wire.Session) error {
+	l := p.log
+	control := s.Control()
+	deadline, _ := ctx.Deadline()
+	if err := control.SetDeadline(deadline); err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	r := wire.NewReader(control)
+	l.mu.Lock()
+	hello := wire.Hello{
+		Protocol: wire.Protocol, MinProtocol: wire.MinProtocol, Software: l.cfg.Software,
+		Volume: l.cfg.Volume, Node: l.cfg.Self, Name: l.cfg.Name, Line: l.cfg.Line,
+		Oldest: l.ring.oldest(), Next: l.ring.next,
+	}
+	l.mu.Unlock()
+	if err := tell(control, wire.KindHello, hello); err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	var a wire.Answer
+	if err := hear(r, wire.KindAnswer, &a); err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	if err := p.meet(&a); err != nil {
+		return err
+	}
+	resume := a.Resume != nil && a.Resume.Line == l.cfg.Line && p.resumeAt(a.Resume.LSN)
+	if !resume {
+		if err := l.expel(ctx, a.Node, "it came back without its session"); err != nil {
+			return err
+		}
+		p.startOver(a.Fresh)
+	}
+	if err := tell(control, wire.KindBegin, wire.Begin{Resume: resume, Policy: l.policy()}); err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	var begun wire.Begun
+	if err := hear(r, wire.KindBegun, &begun); err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	if err := control.SetDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.session, p.heard, p.prepared = s, time.Now(), nil
+	switch {
+	case p.pending != nil:
+		p.state = StateResync
+	case p.cfg.Async:
+		p.state = StateAsync
+	case l.sync.has(p.node):
+		p.state, p.reason = StateInSync, ""
+	default:
+		p.state = StateCatchingUp
+	}
+	return nil
+}
+
+// meet takes down who answered, and refuses to go on with the wrong node.
+func (p *peer) meet(a *wire.Answer) error {
+	l := p.log
+	if r := a.Refusal; r != nil {
+		l.Fence(r.Epoch, "the mirror at "+p.cfg.Addr)
+		return r
+	}
+	if a.Epoch.Compare(l.cfg.Line.Epoch) > 0 {
+		l.Fence(a.Epoch, "the mirror at "+p.cfg.Addr)
+		return fmt.Errorf("%s has seen epoch %s: %w", a.Name, a.Epoch, op.ErrFenced)
+	}
+	if a.Node == l.cfg.Self {
+		return fmt.Errorf("%s is this node itself: take it out of the mirrors", p.cfg.Addr)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, other := range l.peers {
+		if other != p && other.node == a.Node && other.session != nil {
+			return fmt.Errorf("%s and %s are the same node (%s): take one of them out of the mirrors", p.cfg.Addr, other.cfg.Addr, a.Name)
+		}
+	}
+	if p.node != a.Node {
+		p.applied, p.durable, p.pending = 0, 0, nil // another node than last time
+	}
+	p.node, p.name, p.heard = a.Node, a.Name, time.Now()
+	return nil
+}
+
+// resumeAt sets the cursor behind lsn, if the ring still holds what follows.
+func (p *peer) resumeAt(lsn op.LSN) bool {
+	l := p.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if lsn+1 < l.ring.oldest() || lsn >= l.ring.next {
+		return false
+	}
+	if p.pending != nil && !p.doubt(lsn) {
+		return false
+	}
+	p.cursor, p.sent = lsn+1, lsn
+	p.resumes++
+	return true
+}
+
+// doubt makes pending again what the mirror may have reported on when the last
+// session broke: all that it applied beyond its last ack that arrived. It
+// reports false if the ring does not hold that any more. The caller holds mu.
+func (p *peer) doubt(applied op.LSN) bool {
+	p.pending.requeue()
+	p.differ = nil
+	for from := p.applied + 1; from <= applied; {
+		run, next, ok := p.log.ring.read(from, p.bit, chunkSize)
+		if !ok {
+			return false
+		}
+		for o := range opsIn(run) {
+			p.pending.mark(o.Path, true)
+			if o.Path2 != "" && (o.Kind == op.Rename || o.Kind == op.Link || o.Kind == op.CopyRange || o.Kind == op.PutLink) {
+				p.pending.mark(o.Path2, true)
+			}
+		}
+		if next == from {
+			break
+		}
+		from = next
+	}
+	return true
+}
+
+// startOver begins a resync of everything, from the end of the ring on.
+func (p *peer) startOver(fresh bool) {
+	l := p.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.pending, p.fresh, p.differ = newPending(), fresh, nil
+	p.groups = make(map[tree.Inode][]string)
+	p.pending.mark(op.Root, true)
+	p.cursor = l.ring.next
+	p.sent, p.applied, p.durable = p.cursor-1, p.cursor-1, 0
+	p.ackedOff = l.ring.offset
+	p.resyncs++
+}
+
+// opsIn yields the ops of a run of frames, as long as they can be decoded.
+func opsIn(run []byte) func(yield func(*op.Op) bool) {
+	return func(yield func(*op.Op) bool) {
+		r := wire.NewReader(bytes.NewReader(run))
+		for {
+			h, payload, err := r.Next()
+			if err != nil {
+				return
+			}
+			var o op.Op
+			if wire.DecodeOp(h, payload, &o) == nil && !yield(&o) {
+				return
+			}
+		}
+	}
+}
+
+// 2. send writes what the ring holds for this peer, in runs as long as they
+// come, which is group commit: ops of many calls share one write.
+func (p *peer) send(ctx context.Context, s *wire.Session) error {
+	const run = 256 << 10
+	l := p.log
+	w := s.Log()
+	var told op.LSN
+	beat := time.NewTicker(l.cfg.Heartbeat)
+	defer beat.Stop()
+	for {
+		l.mu.Lock()
+		frames, next, ok := l.ring.read(p.cursor, p.bit, run)
+		if ok {
+			p.cursor = next
+			if len(frames) > 0 {
+				p.sent = next - 1
+			}
+		}
+		l.mu.Unlock()
+		if !ok {
+			return errFellOff
+		}
+		if len(frames) > 0 {
+			if _, err := w.Write(frames); err != nil {
+				return fmt.Errorf("send: %w", err)
+			}
+			continue
+		}
+		select {
+		case <-p.more:
+		case <-beat.C:
+			// Behind the changes of the set that it rests on (RULES.md 5, CommitInOrder).
+			if commit, change := l.sync.committed(); commit > told && next > change {
+				told = commit
+				if _, err := w.Write(wire.AppendCommit(nil, l.cfg.Line.Epoch.Number, commit)); err != nil {
+					return fmt.Errorf("send: %w", err)
+				}
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// 3. receive takes acks and reports until the session is closed.
+func (p *peer) receive(s *wire.Session) error {
+	l := p.log
+	r := wire.NewReader(s.Log())
+	for {
+		h, payload, err := r.Next()
+		if err != nil {
+			return fmt.Errorf("receive: %w", closedAsEOF(err))
+		}
+		switch h.Kind {
+		case wire.KindAck:
+			err = p.acked(payload)
+		case wire.KindReport:
+			var report wire.Report
+			if err = wire.DecodeMessage(payload, &report); err == nil {
+				err = p.reported(report)
+			}
+		default:
+			err = fmt.Errorf("%w: frame of kind %d on the log stream", errProto, h.Kind)
+		}
+		if err != nil {
+			return err
+		}
+		signal(p.news)
+		l.breathe()
+	}
+}
+
+// acked takes one cumulative ack.
+func (p *peer) acked(payload []byte) error {
+	a, err := wire.DecodeAck(payload)
+	if err != nil {
+		return err
+	}
+	l := p.log
+	l.mu.Lock()
+	p.heard = time.Now()
+	if a.Applied > p.sent || a.Durable > a.Applied || a.Offset > l.ring.offset {
+		l.mu.Unlock()
+		return fmt.Errorf("%w: ack of applied %d, durable %d when %d was the last op sent", errProto, a.Applied, a.Durable, p.sent)
+	}
+	p.applied, p.durable, p.ackedOff = max(p.applied, a.Applied), max(p.durable, a.Durable), max(p.ackedOff, a.Offset)
+	node, applied, durable := p.node, p.applied, p.durable
+	l.mu.Unlock()
+	l.sync.report(node, applied, durable)
+	return nil
+}
+
+// reported takes one report. Those of a resync wait for repair.
+func (p *peer) reported(r wire.Report) error {
+	l := p.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.heard = time.Now()
+	switch {
+	case r.Kind == wire.ReportDifference && p.verify != nil:
+		p.verify.add(r)
+	case r.Kind == wire.ReportDifference: // of a verify that was given up
+	case p.pending == nil:
+		return fmt.Errorf("%w: report %q about %q outside of a resync", errProto, r.Kind, r.Path)
+	case r.Kind == wire.ReportSuspect:
+		p.pending.mark(string(r.Path), true)
+		if len(r.Path2) > 0 {
+			p.pending.mark(string(r.Path2), true)
+		}
+	case r.Kind == wire.ReportDiffer:
+		p.differ = append(p.differ, r)
+	default:
+		return fmt.Errorf("%w: unknown report %q", errProto, r.Kind)
+	}
+	return nil
+}
+
+// breathe tells callers of Commit that wait for room that some peer moved.
+func (l *Log) breathe() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.room)
+	l.room = make(chan struct{})
+}
+
+// 4. talk is the one writer of the control stream. It ends the session when the
+// mirror has been silent for too long, and it closes it, which ends the stages
+// that read, when any stage has failed or the log stops.
+func (p *peer) talk(session, log context.Context, s *wire.Session, out <-chan []byte) error {
+	defer s.Close()
+	l := p.log
+	beat := time.NewTicker(l.cfg.Heartbeat)
+	defer beat.Stop()
+	w := s.Control()
+	for {
+		var message []byte
+		select {
+		case message = <-out:
+		case <-beat.C:
+			l.mu.Lock()
+			silent := time.Since(p.heard)
+			l.mu.Unlock()
+			if silent > l.cfg.AckTimeout {
+				return fmt.Errorf("%w for %v", errSilent, silent.Round(time.Millisecond))
+			}
+			var err error
+			if message, err = wire.AppendMessage(nil, wire.KindHeartbeat, wire.Heartbeat{Sent: time.Now()}); err != nil {
+				return err
+			}
+		case <-session.Done():
+			if log.Err() != nil || l.fence.check() != nil {
+				p.farewell(w)
+			}
+			return session.Err()
+		}
+		if err := w.SetWriteDeadline(time.Now().Add(l.cfg.AckTimeout)); err != nil {
+			return fmt.Errorf("control: %w", err)
+		}
+		if _, err := w.Write(message); err != nil {
+			return fmt.Errorf("control: %w", err)
+		}
+	}
+}
+
+// farewell tells the mirror that this end is meant: the end of a log is an
+// explicit goodbye, never EOF. A deposed primary says which epoch it yields to.
+// A mirror that cannot hear it any more finds out by the silence.
+func (p *peer) farewell(w net.Conn) {
+	bye := wire.Goodbye{Reason: "the primary stops"}
+	if r := p.log.fence.raised.Load(); r != nil {
+		bye.Reason, bye.Epoch = "the primary was deposed", &r.epoch
+	}
+	err := w.SetWriteDeadline(time.Now().Add(time.Second))
+	if err == nil {
+		err = tell(w, wire.KindGoodbye, bye)
+	}
+	if err != nil {
+		p.log.cfg.Logger.Debug("goodbye not delivered", "peer", p.cfg.Addr, "error", err)
+	}
+}
+
+// 5. listen takes the mirror's messages until the session is closed.
+func (p *peer) listen(s *wire.Session) error {
+	l := p.log
+	r := wire.NewReader(s.Control())
+	for {
+		h, payload, err := r.Next()
+		if err != nil {
+			return fmt.Errorf("control: %w", closedAsEOF(err))
+		}
+		l.mu.Lock()
+		p.heard = time.Now()
+		l.mu.Unlock()
+		switch h.Kind {
+		case wire.KindHeartbeat:
+		case wire.KindPrepared:
+			var m wire.Prepared
+			if err := wire.DecodeMessage(payload, &m); err != nil {
+				return err
+			}
+			l.mu.Lock()
+			p.prepared = &m
+			l.mu.Unlock()
+			signal(p.news)
+		case wire.KindGoodbye:
+			var bye wire.Goodbye
+			if err := wire.DecodeMessage(payload, &bye); err != nil {
+				return err
+			}
+			return p.left(bye)
+		default:
+			return fmt.Errorf("%w: frame of kind %d on the control stream", errProto, h.Kind)
+		}
+	}
+}
+
+// left handles a mirror's goodbye: it recorded what it says before it said so.
+func (p *peer) left(bye wire.Goodbye) error {
+	l := p.log
+	if bye.Epoch != nil {
+		l.Fence(*bye.Epoch, p.name)
+	}
+	if bye.NotInSync {
+		l.mu.Lock()
+		node := p.node
+		l.mu.Unlock()
+		if err := l.expel(context.Background(), node, bye.Reason); err != nil {
+			l.cfg.Logger.Error("in-sync set cannot be recorded: calls wait", "error", err)
+		}
+	}
+	return errors.New(bye.Reason)
+}
+
+// post hands a message to talk.
+func (p *peer) post(ctx context.Context, k wire.Kind, v any) error {
+	m, err := wire.AppendMessage(nil, k, v)
+	if err != nil {
+		return err
+	}
+	p.outMu.Lock()
+	out := p.out
+	p.outMu.Unlock()
+	select {
+	case out <- m:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// lag is how many bytes of ops the mirror has not acknowledged. The caller
+// holds mu.
+func (p *peer) lag() uint64 {
+	if p.applied >= p.sent && p.cursor == p.log.ring.next {
+		return 0
+	}
+	return p.log.ring.offset - p.ackedOff
+}
+
+// status describes the peer. The caller holds mu.
+func (p *peer) status() PeerStatus {
+	s := PeerStatus{
+		Node: p.node, Name: p.name, Addr: p.cfg.Addr, Async: p.cfg.Async,
+		Connected: p.session != nil, State: p.state, Reason: p.reason,
+		Applied: p.applied, Durable: p.durable, LastHeard: p.heard,
+		Resyncs: p.resyncs, Resumes: p.resumes,
+	}
+	s.InSync = p.node != 0 && p.log.sync.has(p.node)
+	if p.session != nil {
+		s.LagBytes = p.lag()
+	}
+	if p.resync != nil {
+		progress := *p.resync
+		s.Resync = &progress
+	}
+	return s
+}
+
+// policy is what a mirror has to know to be promoted by the rules (RULES.md 14).
+func (l *Log) policy() wire.Policy {
+	p := wire.Policy{MinInSync: l.cfg.MinInSync, OnShortage: string(l.cfg.OnShortage), Set: l.sync.set()}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, peer := range l.peers {
+		mode := "sync"
+		if peer.cfg.Async {
+			mode = "async"
+		}
+		p.Members = append(p.Members, wire.Member{Node: peer.node, Name: peer.name, Addr: peer.cfg.Addr, Mode: mode})
+	}
+	return p
+}
+
+// tell writes one message.
+func tell(w io.Writer, k wire.Kind, v any) error {
+	m, err := wire.AppendMessage(nil, k, v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(m)
+	return err
+}
+
+// hear reads one message, which must be of kind k, or a goodbye.
+func hear(r *wire.Reader, k wire.Kind, v any) error {
+	h, payload, err := r.Next()
+	if err != nil {
+		return closedAsEOF(err)
+	}
+	if h.Kind == wire.KindGoodbye && k != wire.KindGoodbye {
+		var bye wire.Goodbye
+		if err := wire.DecodeMessage(payload, &bye); err != nil {
+			return err
+		}
+		return errors.New(bye.Reason)
+	}
+	if h.Kind != k {
+		return fmt.Errorf("%w: frame of kind %d where %d was due", errProto, h.Kind, k)
+	}
+	return wire.DecodeMessage(payload, v)
+}
+
+// closedAsEOF says in words that the other end is gone.
+func closedAsEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("the connection was closed by the other end")
+	}
+	return err
+}

@@ -1,0 +1,523 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/wire"
+	"golang.org/x/sys/unix"
+)
+
+// A resync makes one mirror equal to the primary while ops go on. All that it
+// sends takes its place in the one order of ops, addressed to that mirror
+// alone, and is read under the lock that orders changes of the object (RULES.md
+// 16, PutInOrder):
+//
+//   - What is small is put: type, owner, mode, times, xattrs, link text, the
+//     names of a directory. The mirror makes it so.
+//   - What is large is checked: the primary sends digests of a file's regions,
+//     the mirror compares when it applies that op, at just that position, and
+//     reports the regions that differ. These are then put.
+//
+// Since a comparison is an op, it has a position, and 'equal' at a position
+// means equal ever after: the ops behind it are the same on both sides. So no
+// digest is ever too old, whatever was renamed meanwhile (RULES.md 16,
+// MoveRepeats and HashPosition hold by construction).
+//
+// (Hashing on the mirror's side at its leisure, with a position sent along, was
+// the first design. It needs a rule for every op that moves content, to tell
+// when a hash is too old.)
+//
+// While it lasts the mirror applies leniently: an op that cannot be applied to
+// what stands there is skipped and reported as suspect, and its paths become
+// pending again.
+const (
+	// window bounds the repair bytes that are on their way to one mirror.
+	window = 8 << 20
+	// stride is how much of a file is looked at under one hold of its lock.
+	stride = 1 << 20
+	// levelLag is how close to the end of the ring a mirror must be before
+	// calls wait for it.
+	levelLag = 1 << 20
+	// namesPerOp bounds a PutNames by bytes of names.
+	namesPerOp = 48 << 10
+)
+
+// resync is one run of it.
+type resync struct {
+	p    *peer
+	log  *Log
+	done []lookedAt // in the order of their last op: waiting for the mirror's answer
+	last op.LSN     // newest op of this resync
+	// touched holds the files whose data was put: their mtime is put once more
+	// at the end.
+	touched map[string]bool
+}
+
+// lookedAt is a path for which all has been sent, up to the LSN last.
+type lookedAt struct {
+	path  string
+	marks int
+	last  op.LSN
+}
+
+// 6. repair brings the mirror level if it is not, has it join, and does so
+// again whenever it has left the set. It returns when the session ends.
+func (p *peer) repair(ctx context.Context) error {
+	l := p.log
+	pause := time.Duration(0)
+	for {
+		if err := p.level(ctx); err != nil {
+			return err
+		}
+		if !p.cfg.Async {
+			if err := l.join(ctx, p); err != nil {
+				return err
+			}
+		}
+		l.mu.Lock()
+		p.pending, p.state = nil, StateInSync
+		if p.cfg.Async {
+			p.state, p.reason = StateAsync, ""
+		}
+		l.mu.Unlock()
+		l.changed()
+		joined := time.Now()
+		if err := p.untilExpelled(ctx); err != nil {
+			return err
+		}
+		// A mirror that is too slow would make calls wait for ack_timeout each
+		// time it joins, so it joins less and less often.
+		if time.Since(joined) > 10*time.Minute {
+			pause = 0
+		}
+		pause = min(max(2*pause, l.cfg.AckTimeout), time.Minute)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// untilExpelled waits until the mirror is not a member of the set any more. For
+// an asynchronous one that is the end of the session.
+func (p *peer) untilExpelled(ctx context.Context) error {
+	l := p.log
+	for {
+		l.mu.Lock()
+		news := l.news
+		l.mu.Unlock()
+		if !p.cfg.Async && !l.sync.has(p.node) {
+			l.mu.Lock()
+			p.state, p.pending = StateCatchingUp, newPending()
+			l.mu.Unlock()
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// level returns once the mirror is equal to the primary up to the stream, is
+// strict about what it applies, has its replica synced, and is close behind. A
+// member that resumed its session is all that already.
+func (p *peer) level(ctx context.Context) error {
+	l := p.log
+	if !p.cfg.Async && l.sync.has(p.node) {
+		return nil
+	}
+	for {
+		last, err := p.bringLevel(ctx)
+		if err != nil {
+			return err
+		}
+		if err := p.await(ctx, func() bool { return p.applied >= last && p.lag() <= levelLag }); err != nil {
+			return err
+		}
+		l.mu.Lock()
+		p.prepared = nil
+		l.mu.Unlock()
+		if err := p.post(ctx, wire.KindPrepareJoin, wire.PrepareJoin{}); err != nil {
+			return err
+		}
+		err = p.await(ctx, func() bool { return p.prepared != nil && p.applied >= p.prepared.Applied })
+		if err != nil {
+			return err
+		}
+		l.mu.Lock()
+		failed := p.prepared.Error
+		equal := p.pending == nil || p.pending.empty() && len(p.differ) == 0
+		l.mu.Unlock()
+		if failed != "" {
+			return fmt.Errorf("the mirror could not sync its replica: %s", failed)
+		}
+		if equal {
+			return nil
+		}
+	}
+}
+
+// await returns when ok, which is called with log.mu held and after every
+// message of the mirror, says so.
+func (p *peer) await(ctx context.Context, ok func() bool) error {
+	for {
+		p.log.mu.Lock()
+		yes := ok()
+		p.log.mu.Unlock()
+		if yes {
+			return nil
+		}
+		select {
+		case <-p.news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// bringLevel runs a resync until nothing is pending. It returns the LSN of the
+// last op that it sent.
+func (p *peer) bringLevel(ctx context.Context) (op.LSN, error) {
+	l := p.log
+	l.mu.Lock()
+	idle := p.pending == nil || p.pending.empty()
+	l.mu.Unlock()
+	if idle {
+		return 0, nil
+	}
+	l.event("resync", p.name+" is brought level")
+	began := time.Now()
+	r := &resync{p: p, log: l, touched: make(map[string]bool)}
+	l.mu.Lock()
+	p.state, p.resync = StateResync, &Progress{}
+	l.mu.Unlock()
+	l.changed()
+	ctx, stop := context.WithCancel(ctx)
+	counted := make(chan struct{})
+	go func() { defer close(counted); r.count(ctx) }()
+	err := r.run(ctx, began)
+	stop()
+	<-counted
+	l.mu.Lock()
+	paths, sent := p.resync.Paths, p.resync.Sent
+	p.resync = nil
+	if err == nil {
+		p.state = StateCatchingUp
+	}
+	l.mu.Unlock()
+	l.changed()
+	if err != nil {
+		return 0, fmt.Errorf("resync: %w", err)
+	}
+	l.event("resync", fmt.Sprintf("%s is level: %d paths looked at, %d bytes sent in %v", p.name, paths, sent, time.Since(began).Round(time.Millisecond)))
+	return r.last, nil
+}
+
+// count adds up the size of what will be looked at, for the progress.
+func (r *resync) count(ctx context.Context) {
+	var total uint64
+	err := r.log.cfg.Tree.Walk(func(_ string, put *op.Op, _ tree.Inode) error {
+		if put.Attr.Mode&unix.S_IFMT == unix.S_IFREG {
+			total += uint64(put.Attr.Size)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return // the tree moved below the walk, or the resync is over: progress without a total
+	}
+	r.log.mu.Lock()
+	if r.p.resync != nil {
+		r.p.resync.Total = total
+	}
+	r.log.mu.Unlock()
+}
+
+// run takes answers first and looks at one more path only if there is room on
+// the way, until nothing is pending.
+func (r *resync) run(ctx context.Context, began time.Time) error {
+	for {
+		if err := r.answers(); err != nil {
+			return err
+		}
+		r.log.mu.Lock()
+		path, marks, more := "", 0, false
+		full := r.p.lag() > window
+		if !full {
+			path, marks, more = r.p.pending.next()
+		}
+		level := r.p.pending.empty() && len(r.p.differ) == 0
+		r.progress(began)
+		r.log.mu.Unlock()
+		switch {
+		case more:
+			if err := r.look(ctx, path, marks); err != nil {
+				return fmt.Errorf("%q: %w", path, err)
+			}
+			continue
+		case level:
+			return nil
+		}
+		select {
+		case <-r.p.news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// progress brings the estimate up to date. The caller holds mu.
+func (r *resync) progress(began time.Time) {
+	g := r.p.resync
+	if s := time.Since(began).Seconds(); s > 0 {
+		g.Rate = float64(g.Done) / s
+	}
+	g.Left = 0
+	if g.Rate > 0 && g.Total > g.Done {
+		g.Left = time.Duration(float64(g.Total-g.Done) / g.Rate * float64(time.Second)).Round(time.Second)
+	}
+}
+
+// answers puts the regions that the mirror reported and ends what it answered
+// in full. Reports come before the ack that covers them.
+func (r *resync) answers() error {
+	p, l := r.p, r.log
+	for {
+		l.mu.Lock()
+		differ, applied := p.differ, p.applied
+		p.differ = nil
+		l.mu.Unlock()
+		for _, d := range differ {
+			if err := r.mend(string(d.Path), d.Regions); err != nil {
+				return fmt.Errorf("%q: %w", d.Path, err)
+			}
+		}
+		n := 0
+		for ; n < len(r.done) && r.done[n].last <= applied; n++ {
+			if err := r.finish(r.done[n]); err != nil {
+				return fmt.Errorf("%q: %w", r.done[n].path, err)
+			}
+		}
+		r.done = r.done[n:]
+		if n == 0 && len(differ) == 0 {
+			return nil
+		}
+	}
+}
+
+// mend puts regions of a file that differ.
+func (r *resync) mend(path string, regions []int64) error {
+	for i := 0; i < len(regions); {
+		off, n := regions[i], int64(op.RegionSize)
+		for i++; i < len(regions) && regions[i] == off+n && n < stride; i++ {
+			n += op.RegionSize
+		}
+		r.touched[path] = true
+		err := r.log.source.Hold(path, func() error {
+			return r.log.cfg.Tree.PutRange(path, off, n, r.send)
+		})
+		if err != nil && !moved(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish ends a path for which every answer has come.
+func (r *resync) finish(d lookedAt) error {
+	return r.log.source.Hold(d.path, func() error {
+		if r.touched[d.path] {
+			delete(r.touched, d.path)
+			put, _, err := r.log.cfg.Tree.Describe(d.path)
+			if err != nil && !moved(err) {
+				return err
+			}
+			if err == nil {
+				if err := r.send(&op.Op{Kind: op.SetAttr, Path: d.path, Attr: op.Attr{Valid: op.AttrMtime, Mtime: put.Attr.Mtime}}); err != nil {
+					return err
+				}
+			}
+		}
+		r.log.mu.Lock()
+		defer r.log.mu.Unlock()
+		r.p.pending.done(d.path, d.marks)
+		r.p.resync.Paths++
+		return nil
+	})
+}
+
+// moved reports whether err says that the path is not what it was when it was
+// marked. What made it so is in the stream, and marked what it had to.
+func moved(err error) bool {
+	for _, e := range []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EISDIR, unix.ELOOP, unix.ENXIO} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// send orders one op for this mirror alone.
+func (r *resync) send(o *op.Op) error {
+	frame, err := r.log.encode(o)
+	if err != nil {
+		return err
+	}
+	l := r.log
+	l.mu.Lock()
+	r.last = l.put(frame, o, r.p.bit)
+	r.p.resync.Sent += uint64(len(frame))
+	l.mu.Unlock()
+	r.p.nudge()
+	return nil
+}
+
+// look sends all about one path. Children of a directory become pending before
+// the directory stops being so, under the same hold.
+func (r *resync) look(ctx context.Context, path string, marks int) error {
+	var s surface
+	err := r.log.source.Hold(path, func() (err error) {
+		s, err = r.put(path)
+		if err != nil {
+			return err
+		}
+		r.log.mu.Lock()
+		defer r.log.mu.Unlock()
+		for _, e := range s.names {
+			r.p.pending.mark(op.JoinPath(path, e.Name), e.Mode&unix.S_IFMT == unix.S_IFDIR)
+		}
+		if !s.file {
+			r.p.pending.done(path, marks)
+			r.p.resync.Paths++
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return r.gone(path, marks)
+	case err != nil:
+		return err
+	case !s.file:
+		return nil
+	}
+	if err := r.content(ctx, path); err != nil {
+		return err
+	}
+	r.done = append(r.done, lookedAt{path, marks, r.last})
+	return nil
+}
+
+// gone handles a pending path that the primary has not: the mirror shall not
+// have it either. The parent is held, so that nobody makes the name meanwhile.
+func (r *resync) gone(path string, marks int) error {
+	dir, name := op.SplitPath(path)
+	return r.log.source.Hold(dir, func() error {
+		_, _, err := r.log.cfg.Tree.Describe(path)
+		switch {
+		case err == nil: // it is back: look again
+			r.log.mu.Lock()
+			defer r.log.mu.Unlock()
+			r.p.pending.mark(path, true)
+			return nil
+		case !moved(err):
+			return err
+		}
+		if _, _, err := r.log.cfg.Tree.Describe(dir); err == nil {
+			err := r.send(&op.Op{Kind: op.PutNames, Path: dir, Path2: before(name), Name: name})
+			if err != nil {
+				return err
+			}
+		}
+		r.log.mu.Lock()
+		defer r.log.mu.Unlock()
+		r.p.pending.done(path, marks)
+		return nil
+	})
+}
+
+// put sends type and metadata of what is at path, and a directory's names.
+func (r *resync) put(path string) (surface, error) {
+	s, err := r.log.surface(path)
+	if err != nil || s.put == nil {
+		return s, err
+	}
+	if s.id.Nlink > 1 && !s.dir {
+		// Another name of the same file may be there already.
+		id, groups := s.id.Key(), r.p.groups
+		for _, other := range groups[id] {
+			if _, now, err := r.log.cfg.Tree.Describe(other); other != path && err == nil && now.Key() == id {
+				if err := r.send(&op.Op{Kind: op.PutLink, Path: other, Path2: path}); err != nil {
+					return s, err
+				}
+				return s, r.send(s.put)
+			}
+		}
+		// The first one: a new inode on the mirror, so that no name there that
+		// is of another file here stays tied to it.
+		if len(groups[id]) == 0 {
+			s.put.Flags |= op.Fresh
+		}
+		groups[id] = append(groups[id], path)
+	}
+	if err := r.send(s.put); err != nil {
+		return s, err
+	}
+	return s, s.eachNames(path, 0, r.send)
+}
+
+// content sends digests of a file's data, or, to a mirror that began with
+// nothing, the data.
+func (r *resync) content(ctx context.Context, path string) error {
+	for off := int64(0); ; {
+		if err := r.room(ctx); err != nil {
+			return err
+		}
+		from := off
+		err := r.log.source.Hold(path, func() (err error) {
+			if r.p.fresh {
+				r.touched[path] = true
+				off, err = r.log.fill(path, off, r.send)
+			} else {
+				off, err = r.log.digest(path, off, 0, r.send)
+			}
+			return err
+		})
+		if err != nil && !moved(err) {
+			return err
+		}
+		r.log.mu.Lock()
+		r.p.resync.Done += uint64(off - from)
+		r.log.mu.Unlock()
+		if off-from < stride {
+			return nil
+		}
+	}
+}
+
+// room waits until the mirror has taken most of what was sent, and handles its
+// answers meanwhile.
+func (r *resync) room(ctx context.Context) error {
+	for {
+		if err := r.answers(); err != nil {
+			return err
+		}
+		r.log.mu.Lock()
+		full := r.p.lag() > window
+		r.log.mu.Unlock()
+		if !full {
+			return nil
+		}
+		select {
+		case <-r.p.news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

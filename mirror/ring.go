@@ -1,0 +1,125 @@
+package mirror
+
+import (
+	"slices"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+// chunkSize is how much of the ring is allocated, and dropped, at a time. It
+// holds the largest frame of a single write beside some small ones.
+const chunkSize = 2 << 20
+
+// toAll addresses an entry to every peer.
+const toAll = ^uint32(0)
+
+// ring holds the newest entries of a line, encoded once for all peers. It is a
+// list of chunks; a full ring drops its oldest chunk whole. A chunk's bytes
+// never change once written and are never used again, so a peer may send from
+// them while the ring moves on: the garbage collector keeps what is still
+// being read. (A circular buffer was the first design. It needs a pin for
+// every read, or lets a slow peer send bytes of two entries.)
+//
+// LSNs in a ring are consecutive. The ring has no lock: the log's guards it.
+type ring struct {
+	chunks []*chunk
+	bytes  int64
+	limit  int64
+	next   op.LSN // of the next entry
+	offset uint64 // bytes of all entries of this line
+}
+
+type chunk struct {
+	first   op.LSN
+	buf     []byte
+	entries []entry
+}
+
+type entry struct {
+	end int    // of the frame in buf
+	to  uint32 // one bit a peer
+}
+
+func newRing(limit int64) *ring { return &ring{limit: limit, next: 1} }
+
+// append gives frame the next LSN and keeps a copy of it.
+func (r *ring) append(frame []byte, to uint32) op.LSN {
+	lsn := r.next
+	r.next++
+	r.offset += uint64(len(frame))
+	wire.Seal(frame, lsn, r.offset)
+	c := r.tail(len(frame))
+	if c == nil {
+		c = &chunk{first: lsn, buf: make([]byte, 0, max(chunkSize, len(frame)))}
+		r.chunks = append(r.chunks, c)
+		r.bytes += int64(cap(c.buf))
+		for r.bytes > r.limit && len(r.chunks) > 1 {
+			r.bytes -= int64(cap(r.chunks[0].buf))
+			r.chunks = slices.Delete(r.chunks, 0, 1)
+		}
+	}
+	c.buf = append(c.buf, frame...)
+	c.entries = append(c.entries, entry{len(c.buf), to})
+	return lsn
+}
+
+// tail returns the newest chunk if n more bytes fit without moving it.
+func (r *ring) tail(n int) *chunk {
+	if len(r.chunks) == 0 {
+		return nil
+	}
+	if c := r.chunks[len(r.chunks)-1]; cap(c.buf)-len(c.buf) >= n {
+		return c
+	}
+	return nil
+}
+
+// oldest returns the LSN of the oldest entry held, or next.
+func (r *ring) oldest() op.LSN {
+	if len(r.chunks) == 0 {
+		return r.next
+	}
+	return r.chunks[0].first
+}
+
+// read returns a run of frames addressed to the peer with the given bit, from
+// LSN from on and about limit bytes long, and the LSN behind it. Entries for
+// others are passed over; an empty run means that there is nothing to send up
+// to the returned LSN. It reports false if from has fallen off the ring.
+func (r *ring) read(from op.LSN, bit uint32, limit int) (run []byte, next op.LSN, ok bool) {
+	if from < r.oldest() || from > r.next {
+		return nil, from, false
+	}
+	i, _ := slices.BinarySearchFunc(r.chunks, from+1, func(c *chunk, lsn op.LSN) int {
+		if c.first < lsn {
+			return -1
+		}
+		return 1
+	})
+	for _, c := range r.chunks[max(i-1, 0):] {
+		for k := int(from - c.first); k < len(c.entries); k++ {
+			begin := 0
+			if k > 0 {
+				begin = c.entries[k-1].end
+			}
+			if c.entries[k].to&bit == 0 {
+				from++
+				continue
+			}
+			for k < len(c.entries) && c.entries[k].to&bit != 0 && (len(run) == 0 || len(run) < limit) {
+				run = c.buf[begin:c.entries[k].end:c.entries[k].end]
+				from++
+				k++
+			}
+			return run, from, true
+		}
+	}
+	return nil, from, true
+}
+
+// drop forgets all entries: every cursor has fallen off. LSNs go on.
+func (r *ring) drop() {
+	r.chunks, r.bytes = nil, 0
+	r.next++ // so that the newest cursor has fallen off too
+}

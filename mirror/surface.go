@@ -1,0 +1,90 @@
+package mirror
+
+import (
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"golang.org/x/sys/unix"
+)
+
+// surface is all of an object but a file's data: what a resync puts and a
+// verify compares. It is read while the object is held.
+type surface struct {
+	put   *op.Op // nil if the path is not mirrored
+	id    tree.Inode
+	dir   bool
+	file  bool         // regular
+	names []tree.Entry // of a directory, mirrored ones only
+}
+
+// surface reads what is at path.
+func (l *Log) surface(path string) (surface, error) {
+	if !l.travels(path) {
+		return surface{}, nil
+	}
+	put, id, err := l.cfg.Tree.Describe(path)
+	if err != nil {
+		return surface{}, err
+	}
+	s := surface{put: put, id: id}
+	switch put.Attr.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		s.dir = true
+		names, err := l.cfg.Tree.Names(path)
+		if err != nil {
+			return surface{}, err
+		}
+		for _, e := range names {
+			if l.travels(op.JoinPath(path, e.Name)) {
+				s.names = append(s.names, e)
+			}
+		}
+	case unix.S_IFREG:
+		s.file = true
+	}
+	return s, nil
+}
+
+// eachNames emits the ops that say which names the directory has, each over a
+// range of names that follows the one before, so that none grows too large.
+func (s *surface) eachNames(path string, flags op.Flags, emit func(*op.Op) error) error {
+	if !s.dir {
+		return nil
+	}
+	o := &op.Op{Kind: op.PutNames, Flags: flags, Path: path, Dir: s.put.Attr.Mtime}
+	bytes := 0
+	for _, e := range s.names {
+		if bytes > namesPerOp {
+			o.Name = o.Names[len(o.Names)-1]
+			if err := emit(o); err != nil {
+				return err
+			}
+			o = &op.Op{Kind: op.PutNames, Flags: flags, Path: path, Dir: o.Dir, Path2: o.Name}
+			bytes = 0
+		}
+		o.Names = append(o.Names, e.Name)
+		bytes += len(e.Name) + 4
+	}
+	return emit(o)
+}
+
+// digest emits a Check over the next stride of a file and returns the offset
+// behind it: less than a stride on when the file ends there.
+func (l *Log) digest(path string, off int64, flags op.Flags, emit func(*op.Op) error) (int64, error) {
+	digests, err := l.cfg.Tree.Digests(path, off, stride)
+	if err != nil || len(digests) == 0 {
+		return off, err
+	}
+	n := int64(len(digests) / tree.DigestSize * op.RegionSize)
+	return off + n, emit(&op.Op{Kind: op.Check, Flags: flags, Path: path, Off: off, Len: n, Data: digests})
+}
+
+// fill emits the data of the next stride of a file and returns the offset
+// behind it, or off at the end.
+func (l *Log) fill(path string, off int64, emit func(*op.Op) error) (int64, error) {
+	next := off
+	err := l.cfg.Tree.PutRange(path, off, stride, func(o *op.Op) error {
+		next = off + stride
+		return emit(o)
+	})
+	return next, err
+}

@@ -1,0 +1,224 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+// maxDifferences bounds what is kept of one replica's differences.
+const maxDifferences = 10_000
+
+// verifying collects one mirror's differences. The log's mu guards it.
+type verifying struct {
+	differences []string
+	more        int    // beyond maxDifferences
+	gone        string // why the mirror is not compared to the end
+}
+
+func (v *verifying) add(r wire.Report) {
+	if len(v.differences) == maxDifferences {
+		v.more++
+		return
+	}
+	v.differences = append(v.differences, fmt.Sprintf("%q: %s", r.Path, r.What))
+}
+
+func (v *verifying) lost(why string) {
+	if v.gone == "" {
+		v.gone = why
+	}
+}
+
+// Verify compares every connected, level mirror with the primary while writes
+// go on. Each comparison is an op, so it happens at one exact position on both
+// sides: what differs there differs. Nothing is changed.
+func (l *Log) Verify(ctx context.Context) (*VerifyReport, error) {
+	l.verifyMu.Lock()
+	defer l.verifyMu.Unlock()
+	if err := l.fence.check(); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	v := &verify{log: l, report: &VerifyReport{}, groups: make(map[tree.Inode]string)}
+	defer v.end()
+	v.begin()
+	if err := v.walk(ctx, op.Root); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	if err := v.wait(ctx, func(p *peer) bool { return p.applied >= min(v.last, p.sent) && p.cursor > v.last }); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	return v.result(), nil
+}
+
+// verify is one run of it.
+type verify struct {
+	log    *Log
+	to     uint32 // the mirrors that are compared
+	last   op.LSN
+	report *VerifyReport
+	groups map[tree.Inode]string // one name of each file that has several
+}
+
+// begin chooses the mirrors.
+func (v *verify) begin() {
+	v.log.mu.Lock()
+	defer v.log.mu.Unlock()
+	for _, p := range v.log.peers {
+		p.verify = &verifying{}
+		switch {
+		case p.session == nil:
+			p.verify.lost("not connected: " + p.reason)
+		case p.pending != nil:
+			p.verify.lost("not level yet: " + string(p.state))
+		default:
+			v.to |= p.bit
+		}
+	}
+}
+
+func (v *verify) end() {
+	v.log.mu.Lock()
+	defer v.log.mu.Unlock()
+	for _, p := range v.log.peers {
+		p.verify = nil
+	}
+}
+
+// send orders one comparison.
+func (v *verify) send(o *op.Op) error {
+	o.Flags = o.Flags&^op.Fresh | op.Compare
+	frame, err := v.log.encode(o)
+	if err != nil {
+		return err
+	}
+	v.log.mu.Lock()
+	v.last = v.log.put(frame, o, v.to)
+	v.log.mu.Unlock()
+	v.log.wake(v.to)
+	return nil
+}
+
+// walk compares path and all below it.
+func (v *verify) walk(ctx context.Context, path string) error {
+	if err := v.wait(ctx, func(p *peer) bool { return p.lag() <= window }); err != nil {
+		return err
+	}
+	var s surface
+	err := v.log.source.Hold(path, func() (err error) {
+		if s, err = v.log.surface(path); err != nil || s.put == nil {
+			return err
+		}
+		if err := v.send(s.put); err != nil {
+			return err
+		}
+		if err := s.eachNames(path, op.Compare, v.send); err != nil {
+			return err
+		}
+		return v.links(path, &s)
+	})
+	switch {
+	case err != nil && moved(err): // it went while we walked; the op that took it away is in the stream
+		return nil
+	case err != nil:
+		return fmt.Errorf("%q: %w", path, err)
+	case s.file:
+		return v.content(ctx, path)
+	}
+	for _, e := range s.names {
+		if err := v.walk(ctx, op.JoinPath(path, e.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// links compares that names of one file are names of one file there.
+func (v *verify) links(path string, s *surface) error {
+	if s.dir || s.id.Nlink < 2 {
+		return nil
+	}
+	first, ok := v.groups[s.id.Key()]
+	if !ok {
+		v.groups[s.id.Key()] = path
+		return nil
+	}
+	if _, now, err := v.log.cfg.Tree.Describe(first); err != nil || now.Key() != s.id.Key() {
+		v.groups[s.id.Key()] = path
+		return nil
+	}
+	return v.send(&op.Op{Kind: op.PutLink, Path: first, Path2: path})
+}
+
+// content compares a file's data.
+func (v *verify) content(ctx context.Context, path string) error {
+	v.report.Files++
+	for off := int64(0); ; {
+		if err := v.wait(ctx, func(p *peer) bool { return p.lag() <= window }); err != nil {
+			return err
+		}
+		from := off
+		err := v.log.source.Hold(path, func() (err error) {
+			off, err = v.log.digest(path, off, op.Compare, v.send)
+			return err
+		})
+		if err != nil && !moved(err) {
+			return fmt.Errorf("%q: %w", path, err)
+		}
+		v.report.Bytes += uint64(off - from)
+		if off-from < stride {
+			return nil
+		}
+	}
+}
+
+var errNobody = errors.New("no mirror is left to compare")
+
+// wait returns when ok holds for every mirror that is still compared. ok is
+// called with log.mu held.
+func (v *verify) wait(ctx context.Context, ok func(*peer) bool) error {
+	l := v.log
+	for {
+		l.mu.Lock()
+		room, news := l.room, l.news
+		all, left := true, 0
+		for _, p := range l.peers {
+			if v.to&p.bit != 0 && p.verify.gone == "" {
+				left++
+				all = all && ok(p)
+			}
+		}
+		l.mu.Unlock()
+		switch {
+		case left == 0 && v.to != 0:
+			return errNobody
+		case all:
+			return nil
+		}
+		select {
+		case <-room:
+		case <-news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// result gathers what the mirrors said.
+func (v *verify) result() *VerifyReport {
+	v.log.mu.Lock()
+	defer v.log.mu.Unlock()
+	v.report.LSN = v.last
+	for _, p := range v.log.peers {
+		r := PeerVerify{Name: p.name, Node: p.node, Checked: p.verify.gone == "", Reason: p.verify.gone, Differences: p.verify.differences}
+		if p.verify.more > 0 {
+			r.Differences = append(r.Differences, fmt.Sprintf("and %d more", p.verify.more))
+		}
+		v.report.Peers = append(v.report.Peers, r)
+	}
+	return v.report
+}
