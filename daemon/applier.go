@@ -1,0 +1,366 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+// The way of a frame through a mirror. The functions of this file stand in the
+// same order.
+//
+//  1. run reads frames from the log stream and hands them on (sequential).
+//  2. entry checks that a frame is the next one of this line (sequential).
+//  3. apply changes the replica, exactly in the order of the stream; this is
+//     where an op takes effect. repair compares, membership records
+//     (sequential).
+//  4. sync makes a barrier durable (parallel, up to maxSyncs). The file is
+//     opened in stage 3, in order, so that it is the right one whatever is
+//     renamed meanwhile; the fsync itself holds up nobody.
+//  5. acks tells the primary how far 3 and 4 have come (acks.go). It is sent
+//     whenever 1 goes back to the stream for more, when all that was read is
+//     applied, and when a sync has moved the durable position. So acks are as
+//     many as there are pauses in the input, without a timer.
+//
+// Stages 1 to 3 are one goroutine: session's, which ends run by closing the
+// connection (what was received is still applied) or by halt (nothing more is).
+// run waits for stage 4 before it returns, so nothing of it outlives the
+// session.
+
+// maxSyncs bounds the fsyncs that run at a time. One more holds up the stream.
+const maxSyncs = 64
+
+// progress is how far a mirror has come in a line. It is in memory only: a
+// process that was restarted resumes nothing.
+type progress struct {
+	line    op.Line
+	applied op.LSN
+	offset  uint64 // bytes of the line's op frames up to applied
+	commit  op.LSN // as last heard
+	// strict: an op that cannot be applied ends the session. Before, in a
+	// resync, it is reported and the primary repairs the path.
+	strict bool
+	synced bool // the replica was synced since it became strict: a join may come
+}
+
+type applier struct {
+	store     *Store
+	tree      *tree.Tree
+	self      op.NodeID
+	conn      net.Conn
+	joined    func() // this node is in sync: recorded
+	expelled  func(reason string)
+	changed   func()
+	fsync     func(f *os.File, dataOnly bool) error
+	primary   string // name, for reasons
+	acks      *acks
+	syncs     errgroup.Group             // stage 4
+	stop      atomic.Pointer[stopReason] // once set, nothing more is applied
+	entryOp   op.Op                      // reused by stage 2
+	resumable bool                       // set by run at its end
+
+	// step is held while one entry is applied: whoever takes it sees the
+	// replica between two entries. It is taken before mu.
+	step sync.Mutex
+	mu   sync.Mutex // guards at, which changes only with step held
+	at   progress
+}
+
+type stopReason struct{ err error }
+
+func newApplier(s *session, at progress, resumed bool) *applier {
+	a := &applier{
+		store: s.r.cfg.Store, tree: s.r.cfg.Tree, self: s.r.cfg.Store.Get().Node,
+		conn:    hearing{s.wire.Log(), s.heard},
+		primary: s.hello.Name,
+		at:      at,
+	}
+	a.joined, a.expelled, a.changed = s.r.joined, s.r.degraded, s.r.cfg.Changed
+	a.fsync = s.r.fsync
+	a.acks = newAcks(a.conn, at, resumed)
+	a.syncs.SetLimit(maxSyncs)
+	return a
+}
+
+// progress returns how far the applier is.
+func (a *applier) progress() progress {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.at
+}
+
+// advance changes at. The caller holds step.
+func (a *applier) advance(change func(*progress)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change(&a.at)
+}
+
+// run is stage 1. It returns with the reason why the stream ended, after all
+// syncs.
+func (a *applier) run() error {
+	frames := wire.NewReader(ackingReader{a})
+	var err error
+	for err == nil {
+		var h wire.Header
+		var payload []byte
+		if h, payload, err = frames.Next(); err == nil {
+			err = a.entry(h, payload)
+		} else if errors.Is(err, io.EOF) {
+			err = errors.New("the log stream ended without a goodbye")
+		} else {
+			err = fmt.Errorf("read the log stream: %w", err)
+		}
+	}
+	// A failed sync counts more than what it made the stream end with.
+	if failed := a.syncs.Wait(); failed != nil {
+		err = failed
+	}
+	if stop := a.stop.Load(); stop != nil && !isLeave(err) {
+		err = stop.err
+	}
+	a.acks.flush()
+	a.resumable = !isLeave(err)
+	return err
+}
+
+// level returns what the next session can resume from, nil if nothing. It is
+// called after run.
+func (a *applier) level() *progress {
+	if !a.resumable {
+		return nil
+	}
+	at := a.progress()
+	return &at
+}
+
+// halt ends run after the entry that is being applied.
+func (a *applier) halt(err error) {
+	a.stop.CompareAndSwap(nil, &stopReason{err})
+	a.conn.SetDeadline(time.Unix(1, 0)) // wakes a Read, and a Write of an ack that nobody takes
+}
+
+// ackingReader is the log stream; before it waits for more of it, all that was
+// read has been applied.
+type ackingReader struct{ a *applier }
+
+// Read sends what there is to acknowledge and reads from the stream.
+func (r ackingReader) Read(p []byte) (int, error) {
+	r.a.acks.flush()
+	return r.a.conn.Read(p)
+}
+
+// entry is stage 2.
+func (a *applier) entry(h wire.Header, payload []byte) error {
+	kind, err := a.take(h, payload)
+	if err == nil && (kind == op.Join || kind == op.Expel) {
+		a.changed() // not under step
+	}
+	return err
+}
+
+func (a *applier) take(h wire.Header, payload []byte) (op.Kind, error) {
+	a.step.Lock()
+	defer a.step.Unlock()
+	if stop := a.stop.Load(); stop != nil {
+		return op.Invalid, stop.err
+	}
+	// What lies beyond the session's epoch or goes back in its line is never
+	// applied: the order would not be the primary's.
+	if h.Epoch != a.at.line.Epoch.Number {
+		return op.Invalid, protocolError("a frame of epoch %d in a session of epoch %d", h.Epoch, a.at.line.Epoch.Number)
+	}
+	if h.Kind == wire.KindCommit {
+		return op.Invalid, a.commit(payload)
+	}
+	if h.LSN <= a.at.applied {
+		return op.Invalid, protocolError("LSN %d follows LSN %d", h.LSN, a.at.applied)
+	}
+	o := &a.entryOp
+	*o = op.Op{}
+	if err := wire.DecodeOp(h, payload, o); err != nil {
+		return op.Invalid, protocolError("LSN %d: %v", h.LSN, err)
+	}
+	if err := a.apply(h.LSN, o); err != nil {
+		return o.Kind, err
+	}
+	a.advance(func(at *progress) { at.applied, at.offset = h.LSN, h.Offset })
+	a.acks.applied(h.LSN, h.Offset)
+	return o.Kind, nil
+}
+
+func (a *applier) commit(payload []byte) error {
+	lsn, err := wire.DecodeCommit(payload)
+	if err != nil {
+		return protocolError("commit position: %v", err)
+	}
+	a.advance(func(at *progress) { at.commit = max(at.commit, lsn) })
+	return nil
+}
+
+// apply is stage 3. An error ends the session: in strict mode every failure,
+// in a resync only one that is the disk's fault.
+func (a *applier) apply(lsn op.LSN, o *op.Op) error {
+	var err error
+	switch {
+	case o.Kind == op.Expel || o.Kind == op.Join:
+		return a.membership(lsn, o)
+	case o.Kind == op.Check || o.Flags&op.Compare != 0:
+		err = a.repair(lsn, o)
+	case o.Kind == op.Fsync:
+	case a.at.strict:
+		err = a.tree.Apply(o)
+	default:
+		err = a.tree.ApplyLenient(o)
+	}
+	if err == nil && o.Flags&op.Barrier != 0 {
+		err = a.sync(lsn, o)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case a.at.strict || disksFault(err):
+		return applyError(o, err)
+	default:
+		return a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportSuspect, Path: []byte(o.Path), Path2: []byte(o.Path2), What: err.Error()})
+	}
+}
+
+// repair compares what the op describes with what is here. Putting it right is
+// the primary's to send.
+func (a *applier) repair(lsn op.LSN, o *op.Op) error {
+	if o.Flags&op.Compare != 0 {
+		// A verify takes nobody out of the set unless the disk fails it.
+		differences, err := a.tree.Compare(o)
+		switch {
+		case err != nil && disksFault(err):
+			return err
+		case err != nil:
+			differences = append(differences, "cannot be compared: "+err.Error())
+		}
+		for _, what := range differences {
+			if err := a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportDifference, Path: []byte(o.Path), What: what}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	regions, err := a.tree.Check(o)
+	if err != nil || len(regions) == 0 {
+		return err
+	}
+	return a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportDiffer, Path: []byte(o.Path), Regions: regions})
+}
+
+// membership records a change of the set, durably before the ack that covers
+// it: an acknowledged barrier rests on every member's having done so (RULES.md
+// 5, 6 RecordHeld).
+func (a *applier) membership(lsn op.LSN, o *op.Op) error {
+	join, self := o.Kind == op.Join, o.Member == a.self
+	if o.Member == 0 || !slices.IsSorted(o.Members) || join != slices.Contains(o.Members, o.Member) {
+		return protocolError("LSN %d: %s of %s leaves the set %v", lsn, o.Kind, o.Member, o.Members)
+	}
+	if join && self {
+		// RULES.md 10, SyncBeforeJoin and SetBeforeMember: the replica was
+		// synced, the primary counts on this node, and only now it says so.
+		if !a.at.synced {
+			return protocolError("LSN %d: join of this mirror without a PrepareJoin", lsn)
+		}
+		if err := a.syncs.Wait(); err != nil {
+			return err
+		}
+	}
+	was := false
+	if err := a.store.Update(func(st *State) error {
+		was = st.InSync
+		st.Set = o.Members
+		switch {
+		case join && self:
+			st.InSync, st.Reason, st.ArchiveUntilJoined = true, "", false
+		case self:
+			st.InSync, st.Reason = false, "expelled by "+a.primary
+		}
+		return nil
+	}); err != nil {
+		return &leaveError{reason: "state not recorded: " + err.Error(), err: err}
+	}
+	switch {
+	case join && self:
+		a.joined()
+	case self:
+		a.advance(func(at *progress) { at.synced = false })
+		if was {
+			a.expelled("expelled by " + a.primary)
+		}
+	}
+	return nil
+}
+
+// prepare makes the applier strict from the position that it returns, and then
+// syncs the replica up to there at least, beside the stream.
+func (a *applier) prepare() (op.LSN, error) {
+	a.step.Lock()
+	a.advance(func(at *progress) { at.strict = true })
+	lsn := a.at.applied
+	a.step.Unlock()
+	if err := a.tree.Sync(); err != nil {
+		err = &leaveError{reason: reasonFor(err) + ": sync the replica: " + err.Error(), err: err}
+		a.halt(err)
+		return 0, err
+	}
+	a.step.Lock()
+	a.advance(func(at *progress) { at.synced = true })
+	a.step.Unlock()
+	return lsn, nil
+}
+
+// sync is stage 4: it opens what has to be synced, in order, and syncs it
+// beside the stream.
+func (a *applier) sync(lsn op.LSN, o *op.Op) error {
+	path := o.Path
+	if o.Kind == op.CopyRange {
+		path = o.Path2
+	}
+	f, err := a.tree.OpenForSync(path)
+	if err != nil {
+		return err
+	}
+	dataOnly := o.Flags&op.DataOnly != 0
+	a.acks.begin(lsn)
+	a.syncs.Go(func() error {
+		// A failed fsync is never tried again: the kernel may have dropped
+		// what it could not write (guarantee 8).
+		if err := errors.Join(a.fsync(f, dataOnly), f.Close()); err != nil {
+			err = applyError(&op.Op{Kind: op.Fsync, Path: path}, err)
+			a.halt(err)
+			return err
+		}
+		a.acks.synced(lsn)
+		return nil
+	})
+	return nil
+}
+
+func fsync(f *os.File, dataOnly bool) error {
+	if !dataOnly {
+		return f.Sync()
+	}
+	for {
+		if err := syscall.Fdatasync(int(f.Fd())); err != syscall.EINTR {
+			return err
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+)
+
+// diskFaults are the errors that say more of the disk than of the op, in words
+// for operators. In a resync they end the session too: a repair would meet
+// them again.
+var diskFaults = []struct {
+	errno syscall.Errno
+	words string
+}{
+	{syscall.ENOSPC, "disk full"},
+	{syscall.EDQUOT, "disk quota exceeded"},
+	{syscall.EROFS, "file system is read-only"},
+	{syscall.EIO, "disk failing"},
+}
+
+func disksFault(err error) bool {
+	for _, f := range diskFaults {
+		if errors.Is(err, f.errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// reasonFor begins the reason for which a mirror leaves the in-sync set.
+func reasonFor(err error) string {
+	for _, f := range diskFaults {
+		if errors.Is(err, f.errno) {
+			return f.words
+		}
+	}
+	return "replica is not what the primary has"
+}
+
+// applyError is the failure of an op that takes the mirror out of the in-sync
+// set.
+func applyError(o *op.Op, err error) error {
+	reason := err.Error()
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		reason = fmt.Sprintf("%s %q: %s", o.Kind, o.Path, errno)
+	}
+	return &leaveError{reason: fmt.Sprintf("%s: %s", reasonFor(err), reason), err: err}
+}
+
+func isLeave(err error) bool {
+	var leave *leaveError
+	return errors.As(err, &leave)
+}

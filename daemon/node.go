@@ -1,0 +1,264 @@
+// Package daemon is a node: one process that keeps one replica of one volume,
+// as its primary or as one of its mirrors.
+//
+//	config.go   what a node is given
+//	check.go    what is refused before anything is touched
+//	node.go     its life, from the first lock to the last
+//	listen.go   sessions of peers, by lane
+//	standby.go  the role of a mirror
+//	receive.go, applier.go   a mirror's session and what it applies
+//	primary.go  the role of a primary: one reign
+//	depose.go   its end by a higher epoch
+//	alone.go    the order of ops where there is no mirror
+//	promote.go  from mirror to primary; decide.go rules whether and what it is worth
+//	state.go, events.go, lock.go   what a node durably knows, and that it alone knows it
+//	acks.go, fault.go, refuse.go, session.go   parts of a mirror's session
+//	status.go   what a node shows
+//	notify.go   what it tells the service manager
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/fs"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror"
+	"github.com/standbyfs/standbyfs/wire"
+	"golang.org/x/sync/errgroup"
+)
+
+// node is a running node. What it is made of is opened once, by open, and
+// closed once, by close; only its role changes.
+type node struct {
+	cfg     Config
+	log     *slog.Logger
+	store   *Store
+	lock    *Lock
+	tree    *tree.Tree
+	admin   net.Listener
+	peers   net.Listener // nil: nobody can connect
+	started time.Time
+
+	// promotions carries requests from the admin server to the role, which
+	// answers each of them. Only the role itself changes the role.
+	promotions chan promotion
+	serving    bool // Ready was called; owned by run
+
+	mu   sync.Mutex // guards role
+	role role       // what the node does now; nil before its role has begun
+}
+
+// role is what a node does: stand by as a mirror, or reign as the primary. The
+// methods are called by the servers while the role does its work.
+type role interface {
+	// serveOps runs a session of the ops lane to its end.
+	serveOps(ctx context.Context, s *wire.Session) error
+	// fence records durably that a higher epoch exists; when it returns nil
+	// nothing is acknowledged under a lower one any more.
+	fence(ctx context.Context, req fenceRequest) error
+	// fill adds the role's part of the status.
+	fill(s *admin.Status)
+	waitInSync(ctx context.Context, n int) error
+	verify(ctx context.Context) (*mirror.VerifyReport, error)
+}
+
+// Run runs a node until ctx ends or it cannot go on. A primary unmounts then,
+// with a last barrier; a mirror records that it is not in sync and says
+// goodbye. cfg.Ready is called once the node serves.
+func Run(ctx context.Context, cfg Config) error {
+	cfg, err := cfg.prepared()
+	if err != nil {
+		return err
+	}
+	n := &node{cfg: cfg, log: cfg.Logger, started: time.Now(), promotions: make(chan promotion)}
+	if err := n.open(ctx); err != nil {
+		return errors.Join(err, n.close())
+	}
+	return errors.Join(n.serve(ctx), n.close())
+}
+
+// open takes what the node needs, in an order in which a refusal leaves no
+// trace: what is durable comes last.
+func (n *node) open(ctx context.Context) error {
+	var err error
+	if n.store, err = OpenStore(n.cfg.StateDir); err != nil {
+		return err
+	}
+	if n.lock, err = LockReplica(n.cfg.Replica, n.cfg.StateDir); err != nil {
+		return err
+	}
+	if err := admit(n.cfg, n.store.Get()); err != nil {
+		return err
+	}
+	if n.cfg.Role == Primary {
+		if err := fs.CleanStale(n.cfg.Mountpoint); err != nil {
+			return fmt.Errorf("mount point %s: %w", n.cfg.Mountpoint, err)
+		}
+	}
+	if n.tree, err = tree.Open(n.cfg.Replica); err != nil {
+		return err
+	}
+	if n.cfg.Listen != "" {
+		var lc net.ListenConfig
+		if n.peers, err = lc.Listen(ctx, "tcp", n.cfg.Listen); err != nil {
+			return fmt.Errorf("listen for peers: %w", err)
+		}
+	}
+	if n.admin, err = admin.Listen(n.cfg.StateDir); err != nil {
+		return err
+	}
+	return n.store.ClaimReplica(n.cfg.Replica)
+}
+
+// close gives back what open took, as far as it came.
+func (n *node) close() error {
+	var errs []error
+	if n.admin != nil {
+		errs = append(errs, n.admin.Close())
+	}
+	if n.peers != nil {
+		if err := n.peers.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if n.tree != nil {
+		errs = append(errs, n.tree.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// serve runs the servers and the role. The servers outlive the role, so that a
+// node can be watched while it stops; if one of them fails the role ends.
+func (n *node) serve(ctx context.Context) error {
+	servers, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, servers := errgroup.WithContext(servers)
+	g.Go(func() error { return admin.Serve(servers, n.admin, n, n.log) })
+	if n.peers != nil {
+		g.Go(func() error { return n.listen(servers) })
+	}
+	roles, end := context.WithCancel(ctx)
+	defer end()
+	context.AfterFunc(servers, end)
+	g.Go(func() error {
+		defer stop()
+		return n.run(roles)
+	})
+	return g.Wait()
+}
+
+// run plays the roles, one after the other.
+func (n *node) run(ctx context.Context) error {
+	if n.cfg.Role == Primary {
+		t, err := n.begin()
+		if err != nil {
+			return err
+		}
+		return n.reign(ctx, t)
+	}
+	t, err := n.standBy(ctx)
+	if t == nil || err != nil {
+		return err
+	}
+	return n.reign(ctx, *t)
+}
+
+// play makes r what the node does.
+func (n *node) play(r role) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.role = r
+}
+
+// playing returns what the node does, or an error while that has not begun.
+func (n *node) playing() (role, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.role == nil {
+		return nil, errors.New("the node is still starting: try again")
+	}
+	return n.role, nil
+}
+
+// ready tells whoever started the node that it serves, once, and the service
+// manager what it is at each change of its role.
+func (n *node) ready(line string) {
+	if !n.serving {
+		n.serving = true
+		n.cfg.Ready(line)
+	}
+	n.log.Info(line)
+	notify(n.log, "READY=1", "STATUS="+line)
+}
+
+// stopping tells the service manager that the node begins to end.
+func (n *node) stopping() { notify(n.log, "STOPPING=1") }
+
+// event records what an operator should know. Losing one must not stop a node.
+func (n *node) event(kind, text string) {
+	if err := n.store.Event(kind, text); err != nil {
+		n.log.Error("event not recorded", "event", kind, "text", text, "error", err)
+	}
+}
+
+// software is how peers see the program.
+func (n *node) software() string { return "standbyfs " + n.cfg.Version }
+
+// Errors of a node that was started in a role that its state does not allow.
+var (
+	// ErrIsMirror: the state is a mirror's; only a promotion makes it primary.
+	ErrIsMirror = errors.New("this is a mirror")
+	// ErrDeposed: another node took over from this primary.
+	ErrDeposed = errors.New("this primary was deposed")
+)
+
+// admit refuses a role that the state does not allow. A killed primary may
+// start as a mirror; a mirror becomes the primary by promotion alone.
+func admit(cfg Config, s State) error {
+	if cfg.Role == Mirror || s.Role != Mirror || s.Volume == "" {
+		return nil
+	}
+	if deposed(s) {
+		return fmt.Errorf("%w: epoch %s took over; start it with `standbyfs mirror %s --listen HOST:PORT`, and the new primary brings it level",
+			ErrDeposed, s.Epoch, cfg.Replica)
+	}
+	return fmt.Errorf("%w: start it with `standbyfs mirror %s --listen HOST:PORT` and, if it is to take over, run `standbyfs promote %s --mount %s`",
+		ErrIsMirror, cfg.Replica, cfg.Replica, cfg.Mountpoint)
+}
+
+// deposed reports whether the node once was the primary and has not joined
+// since another one took over.
+func deposed(s State) bool {
+	if s.Role != Mirror || !s.ArchiveUntilJoined || s.Epoch.Owner == s.Node {
+		return false
+	}
+	for _, e := range s.History {
+		if e.Epoch.Owner == s.Node {
+			return true
+		}
+	}
+	return false
+}
+
+// newVolume draws the UUID of a new volume (RFC 9562, version 4).
+func newVolume() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

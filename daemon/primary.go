@@ -1,0 +1,294 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/fs"
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror"
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+// term is what a reign begins with. It is durable: no other reign has this line.
+type term struct {
+	line       op.Line
+	set        []op.NodeID // members that must come back or be expelled
+	mountpoint string
+	peers      []mirror.PeerConfig
+	// begun is called once with nil when the mount answers, or with the error
+	// that kept the reign from beginning. It must not block.
+	begun func(error)
+}
+
+// begin makes the term of a primary that starts. A fresh state adopts the
+// directory as it is: a new volume, epoch 1. Any other keeps its epoch and its
+// set and starts a new line of positions (RULES.md 11, NewLine,
+// RestartNotHigher).
+func (n *node) begin() (term, error) {
+	t := term{mountpoint: n.cfg.Mountpoint, peers: n.cfg.Mirror.Peers, begun: func(error) {}}
+	adopted, lowered := false, ""
+	err := n.store.Update(func(s *State) error {
+		if adopted = s.Role != Primary; adopted {
+			s.Volume, s.Role = newVolume(), Primary
+			s.See(op.Epoch{Number: 1, Owner: s.Node}, 1, time.Now().UTC())
+		}
+		if was := s.Policy.MinInSync; was > n.cfg.Mirror.MinInSync {
+			lowered = fmt.Sprintf("min_in_sync was %d and is %d now: until a mirror has heard of that, its promotion promises more than it can know", was, n.cfg.Mirror.MinInSync)
+		}
+		s.Name = n.cfg.Name
+		t.enter(s, n.cfg.Mirror)
+		return nil
+	})
+	if err == nil && adopted {
+		n.event("adopted", fmt.Sprintf("%s is the volume %s now", n.cfg.Replica, n.store.Get().Volume))
+	}
+	if err == nil && lowered != "" {
+		n.log.Warn(lowered)
+		n.event("policy", lowered)
+	}
+	return t, err
+}
+
+// enter makes s that of a primary in a new line of its epoch, and completes t
+// from it. Without peers there is nobody to expel later: the set ends here,
+// durably and before anything is acknowledged alone.
+func (t *term) enter(s *State, m Mirroring) {
+	s.Incarnation++
+	t.line = op.Line{Epoch: s.Epoch, Incarnation: s.Incarnation}
+	if len(t.peers) == 0 {
+		s.Set = nil
+	}
+	t.set = s.Set
+	s.Policy = wire.Policy{MinInSync: m.MinInSync, OnShortage: string(m.OnShortage), Set: s.Set}
+	for _, p := range t.peers {
+		mode := "sync"
+		if p.Async {
+			mode = modeAsync
+		}
+		s.Policy.Members = append(s.Policy.Members, wire.Member{Node: s.Peers[p.Addr], Addr: p.Addr, Mode: mode})
+	}
+}
+
+// reign is the role of a primary: one line of positions, from the mount to the
+// last barrier.
+type reign struct {
+	node       *node
+	line       op.Line
+	mountpoint string
+	peers      int
+	log        *mirror.Log // nil without peers
+	alone      *alone      // nil with peers
+	mount      *fs.Mount
+
+	// stepping serialises the records of a fence, which may come from a peer's
+	// answer and from a request at the same time.
+	stepping sync.Mutex
+}
+
+// reign runs the role from its begin to its end: ctx ends, or somebody unmounts
+// the volume. A fence does not end it: the mount stays, read-only, until the
+// operator stops the node, so that programs see an error and not an empty
+// directory.
+func (n *node) reign(ctx context.Context, t term) (err error) {
+	r := &reign{node: n, line: t.line, mountpoint: t.mountpoint, peers: len(t.peers)}
+	committer, err := r.committer(t)
+	if err != nil {
+		t.begun(err)
+		return err
+	}
+	files, err := fs.New(n.tree, committer, fs.Options{Name: n.cfg.Replica, Suid: n.cfg.Suid, Dev: n.cfg.Dev, Logger: n.log})
+	if err != nil {
+		t.begun(err)
+		return fmt.Errorf("make the file system: %w", err)
+	}
+	if r.mount, err = files.Mount(t.mountpoint); err != nil {
+		t.begun(err)
+		return fmt.Errorf("mount %s on %s: %w", n.cfg.Replica, t.mountpoint, err)
+	}
+	// Sessions outlive ctx: the end of the reign still needs the mirrors.
+	sessions, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- r.run(sessions, files) }() // waited for by the defer
+	defer func() {
+		err = errors.Join(err, r.end(ctx, files))
+		hangUp()
+		err = errors.Join(err, <-ended)
+	}()
+	n.play(r)
+	t.begun(nil)
+	n.ready(r.summary())
+	for {
+		select {
+		case p := <-n.promotions:
+			p.answer <- outcome{err: admin.Errorf(admin.CodeFailed, "%s is the primary already, mounted on %s", n.cfg.Replica, t.mountpoint)}
+		case <-r.mount.Done():
+			n.event("unmounted", "the volume was unmounted from outside")
+			return nil
+		case <-ctx.Done():
+			n.stopping()
+			return nil
+		}
+	}
+}
+
+// committer returns what orders the ops of this reign.
+func (r *reign) committer(t term) (fs.Committer, error) {
+	n := r.node
+	if len(t.peers) == 0 {
+		r.alone = &alone{}
+		return r.alone, nil
+	}
+	m, s := n.cfg.Mirror, n.store.Get()
+	log, err := mirror.New(mirror.Config{
+		Line: t.line, Volume: s.Volume, Self: s.Node, Name: s.Name, Tree: n.tree,
+		Sync: m.Sync, Rules: m.Rules, MinInSync: m.MinInSync, OnShortage: m.OnShortage,
+		AckTimeout: m.AckTimeout, Heartbeat: m.Heartbeat, RingBytes: m.RingBytes,
+		Peers: t.peers, Set: t.set, Register: r, Software: n.software(), Logger: n.log,
+		Dial: func(ctx context.Context, addr string) (*wire.Session, error) {
+			return n.dial(ctx, addr, wire.LaneOps)
+		},
+		Event: n.event,
+		Fenced: func(epoch op.Epoch, by string) {
+			if err := r.stepDown(epoch, by); err != nil {
+				n.log.Error("deposed, and it cannot be recorded: the next start finds out again", "epoch", epoch, "by", by, "error", err)
+			}
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set up mirroring: %w", err)
+	}
+	r.log = log
+	return log, nil
+}
+
+// run keeps the mirrors' sessions until ctx ends.
+func (r *reign) run(ctx context.Context, files *fs.FS) error {
+	if r.log == nil {
+		return nil
+	}
+	return r.log.Run(ctx, files)
+}
+
+// end takes the mount away and brings the mirrors level with a last barrier.
+// Both are bounded; what could not be done is said.
+func (r *reign) end(ctx context.Context, files *fs.FS) error {
+	n, ctx := r.node, context.WithoutCancel(ctx)
+	bounded, cancel := context.WithTimeout(ctx, n.cfg.StopTimeout)
+	err := r.unmount(bounded, files)
+	cancel()
+	bounded, cancel = context.WithTimeout(ctx, n.cfg.StopTimeout)
+	defer cancel()
+	if drained := r.drain(bounded); drained != nil {
+		n.log.Warn("stopped without a last barrier", "error", drained)
+		n.event("stopped", fmt.Sprintf("stopped without a last barrier: %v", drained))
+	} else {
+		n.event("stopped", "stopped after a last barrier")
+	}
+	return err
+}
+
+func (r *reign) unmount(ctx context.Context, files *fs.FS) error {
+	n := r.node
+	if !r.mounted() { // somebody else did it, and the times travelled with it
+		return r.mount.Close()
+	}
+	// A busy mount is taken away from those who use it: their files' times first.
+	if err := files.FlushTimes(ctx); err != nil && !errors.Is(err, op.ErrFenced) {
+		n.log.Warn("times of some files did not travel before the unmount", "error", err)
+	}
+	lazy, err := r.mount.Unmount(ctx)
+	if err != nil {
+		n.event("unmount", fmt.Sprintf("the volume could not be unmounted: %v", err))
+		return err
+	}
+	if lazy {
+		text := fmt.Sprintf("the mount was still busy after %s and was detached: programs lose the files that they have open there", n.cfg.StopTimeout)
+		n.log.Warn(text)
+		n.event("detached", text)
+	}
+	return r.mount.Close()
+}
+
+// drain is the last barrier: all that was ordered is durable here and on every
+// mirror in sync.
+func (r *reign) drain(ctx context.Context) error {
+	if err := r.node.tree.Sync(); err != nil {
+		return fmt.Errorf("sync the replica: %w", err)
+	}
+	if r.log == nil {
+		return nil
+	}
+	if err := r.log.Drain(ctx); err != nil {
+		return fmt.Errorf("drain to the mirrors: %w", err)
+	}
+	return nil
+}
+
+func (r *reign) mounted() bool {
+	select {
+	case <-r.mount.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// summary is the line that the user sees when the node is ready.
+func (r *reign) summary() string {
+	s := r.node.store.Get()
+	mirrors := "no mirrors"
+	if r.peers > 0 {
+		mirrors = plural(r.peers, "mirror")
+	}
+	return fmt.Sprintf("primary: %s is mounted on %s (volume %s, epoch %d, %s)", r.node.cfg.Replica, r.mountpoint, s.Volume, s.Epoch.Number, mirrors)
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Decide implements mirror.Register on the state file: the set is durable when
+// it returns (RULES.md 5, ExpelFirst). A deposed primary decides nothing.
+func (r *reign) Decide(_ context.Context, set []op.NodeID, _ string) error {
+	return r.node.store.Update(func(s *State) error {
+		if s.Role != Primary || s.Epoch != r.line.Epoch {
+			return fmt.Errorf("the in-sync set belongs to epoch %s: %w", s.Epoch, op.ErrFenced)
+		}
+		s.Set = set
+		return nil
+	})
+}
+
+func (r *reign) waitInSync(ctx context.Context, n int) error {
+	if n == 0 {
+		return nil
+	}
+	if n > r.peers {
+		return admin.Errorf(admin.CodeFailed, "%s has %s: %d can never be in sync", r.node.cfg.Replica, plural(r.peers, "mirror"), n)
+	}
+	return r.log.WaitInSync(ctx, n)
+}
+
+func (r *reign) verify(ctx context.Context) (*mirror.VerifyReport, error) {
+	if r.log == nil {
+		return nil, admin.Errorf(admin.CodeFailed, "%s has no mirrors: there is nothing to compare", r.node.cfg.Replica)
+	}
+	return r.log.Verify(ctx)
+}
+
+func (r *reign) fill(to *admin.Status) {
+	to.Deposed = to.Role == admin.RoleMirror // stepDown has recorded it
+	to.Line, to.Mountpoint, to.Mounted = &r.line, r.mountpoint, r.mounted()
+	if r.log != nil {
+		s := r.log.Status()
+		to.Mirroring = &s
+	}
+}

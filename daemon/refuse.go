@@ -1,0 +1,81 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+// refuse says why a hello is not accepted, or nil. It changes nothing: a
+// refused peer leaves no trace (RULES.md 7). The caller holds mu.
+func (r *Receiver) refuse(h *wire.Hello) *wire.Refusal {
+	st := r.cfg.Store.Get()
+	epoch := h.Line.Epoch
+	refusal := func(code wire.Code, format string, args ...any) *wire.Refusal {
+		return &wire.Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case h.Protocol < wire.MinProtocol || h.MinProtocol > wire.Protocol:
+		return refusal(wire.CodeProtocol, "%s speaks protocols %d to %d (%s), mirror %s speaks %d to %d (%s): install the same version on both",
+			h.Name, h.MinProtocol, h.Protocol, h.Software, r.name(), wire.MinProtocol, wire.Protocol, r.cfg.Software)
+	case st.Volume != "" && st.Volume != h.Volume:
+		return refusal(wire.CodeForeignVolume, "mirror %s keeps volume %s and %s serves volume %s: connect the primary that this mirror belongs to, or give the mirror an empty replica and a new state directory (now %s) to mirror the other volume",
+			r.name(), st.Volume, h.Name, h.Volume, r.cfg.Store.Dir())
+	case h.Volume == "" || h.Next == 0 || h.Node != epoch.Owner || epoch.Number == 0:
+		return refusal(wire.CodeProtocol, "the hello of %s makes no sense: volume %q, node %s, line %s, next LSN %d", h.Name, h.Volume, h.Node, h.Line, h.Next)
+	case h.Node == st.Node:
+		return refusal(wire.CodeNotAMirror, "%s has the same node ID as this mirror, %s: its state directory was copied; remove %s to make this node start afresh", h.Name, st.Node, r.cfg.Store.Dir())
+	case epoch.Compare(st.Epoch) < 0:
+		return higherEpoch(&st, h.Name)
+	case epoch.Compare(r.floor) < 0:
+		return refusal(wire.CodeBusy, "mirror %s is just being asked for a promotion: try again", r.name())
+	case r.closed != nil:
+		return r.closed
+	case st.Role == Primary:
+		return refusal(wire.CodeNotAMirror, "%s is itself the primary, with epoch %s: stop it and start it as a mirror first", r.name(), st.Epoch)
+	}
+	if s := r.current; s != nil && s.hello.Node != h.Node && epoch.Compare(s.hello.Line.Epoch) <= 0 {
+		return refusal(wire.CodeSecondPrimary, "mirror %s has a session with primary %s (epoch %s): stop that one first; %s comes second with epoch %s",
+			r.name(), s.hello.Name, s.hello.Line.Epoch, h.Name, epoch)
+	}
+	if st.Volume == "" {
+		name, err := firstName(r.cfg.Tree.Dir())
+		if err != nil {
+			return refusal(wire.CodeBusy, "mirror %s cannot read its replica: %v", r.name(), err)
+		}
+		if name != "" {
+			return refusal(wire.CodeNotEmpty, "replica %s of mirror %s is not empty on first use (it holds %q) and a resync would remove what is there: empty it, or give the mirror another directory",
+				r.cfg.Tree.Dir(), r.name(), name)
+		}
+	}
+	return nil
+}
+
+// higherEpoch is the refusal of a lower epoch, by whose answer a deposed
+// primary learns that it is one (RULES.md 7, RefuseLower).
+func higherEpoch(st *State, who string) *wire.Refusal {
+	return &wire.Refusal{
+		Code: wire.CodeHigherEpoch, Epoch: st.Epoch,
+		Message: fmt.Sprintf("%s is deposed: %s has seen epoch %s: start %s again as a mirror", who, st.Name, st.Epoch, who),
+	}
+}
+
+// firstName returns a name in dir, "" if there is none.
+func firstName(dir string) (string, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return "", err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(1)
+	if errors.Is(err, io.EOF) || len(names) == 0 && err == nil {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return names[0], nil
+}

@@ -1,0 +1,368 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+// greetTimeout bounds everything up to Begun. In it the primary may have to
+// record an expulsion, and this node waits for the end of its last session.
+const greetTimeout = 30 * time.Second
+
+// session is one session with the primary, seen from the mirror. Its goroutines
+// belong to Receiver.Serve, which waits for them:
+//
+//	closer     closes the connection as soon as any of the others ends
+//	run        greets, then reads the control stream
+//	beat       heartbeats, and notices a silent primary
+//	applier    reads the log stream and applies it (applier.go)
+//	prepare    syncs the replica when the primary asks for it before a join
+//
+// Whatever ends the session, the applier comes last: it applies what was
+// received before the connection closed, waits for running fsyncs, and, if this
+// mirror leaves the in-sync set by itself, records that and says goodbye.
+type session struct {
+	r       *Receiver
+	wire    *wire.Session
+	g       *errgroup.Group
+	heard   *lifeSign
+	control *control
+
+	hello   wire.Hello    // set before admit
+	applier *applier      // set under r.mu once begun, never changed then
+	done    chan struct{} // closed by Receiver.release: nothing of the session runs any more
+
+	preparing atomic.Bool // a prepare runs
+}
+
+// errGoodbye is the end of a session that the primary announced.
+var errGoodbye = errors.New("the primary said goodbye")
+
+func newSession(r *Receiver, ws *wire.Session, g *errgroup.Group) *session {
+	heard := &lifeSign{start: time.Now()}
+	conn := hearing{ws.Control(), heard}
+	return &session{
+		r: r, wire: ws, g: g, heard: heard,
+		control: &control{conn: conn, reader: wire.NewReader(conn), timeout: 3 * r.cfg.Heartbeat},
+		done:    make(chan struct{}),
+	}
+}
+
+func (s *session) run(ctx context.Context) error {
+	if err := s.greet(ctx); err != nil {
+		return err
+	}
+	s.g.Go(func() error { return s.finish(s.applier.run()) })
+	s.g.Go(func() error { return s.beat(ctx) })
+	return s.listen()
+}
+
+// greet takes the session from Hello to Begun.
+func (s *session) greet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	if err := s.control.conn.SetReadDeadline(deadline); err != nil {
+		return fmt.Errorf("greet %s: %w", s.wire.PeerName(), err)
+	}
+	if err := s.control.expect(wire.KindHello, &s.hello); err != nil {
+		return fmt.Errorf("hello of %s: %w", s.wire.PeerName(), err)
+	}
+	level, refusal := s.r.admit(ctx, s)
+	if err := s.control.send(wire.KindAnswer, s.answer(level, refusal)); err != nil {
+		return fmt.Errorf("answer %s: %w", s.hello.Name, err)
+	}
+	if refusal != nil {
+		s.r.cfg.Logger.Warn("refused a session", "primary", s.hello.Name, "from", s.wire.PeerName(), "code", refusal.Code, "reason", refusal.Message)
+		return &RefusedError{Hello: s.hello, Refusal: refusal}
+	}
+	var begin wire.Begin
+	if err := s.control.expect(wire.KindBegin, &begin); err != nil {
+		return fmt.Errorf("begin of %s: %w", s.hello.Name, err)
+	}
+	if err := s.begin(level, &begin); err != nil {
+		s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: err.Error()})
+		return fmt.Errorf("begin with %s: %w", s.hello.Name, err)
+	}
+	if err := s.control.send(wire.KindBegun, wire.Begun{}); err != nil {
+		return fmt.Errorf("answer %s: %w", s.hello.Name, err)
+	}
+	return s.control.conn.SetReadDeadline(time.Time{})
+}
+
+func (s *session) answer(level *progress, refusal *wire.Refusal) *wire.Answer {
+	st := s.r.cfg.Store.Get()
+	a := &wire.Answer{
+		Refusal: refusal, Protocol: wire.Protocol,
+		Volume: st.Volume, Node: st.Node, Name: s.r.name(), Epoch: st.Epoch,
+		InSync: st.InSync, Fresh: st.Volume == "",
+	}
+	// The line must be the very same: LSNs of two lines are never compared
+	// (RULES.md 11, NewLine).
+	if refusal == nil && level != nil && level.line == s.hello.Line {
+		a.Resume = &op.Position{Line: level.line, LSN: level.applied}
+	}
+	return a
+}
+
+// begin records what has to be durable before the first frame. For a resync
+// that is one transaction: the epoch, 'not in sync' and what goes with them
+// (RULES.md 7, EpochPersist, MemberFirst, ArchiveDurable).
+func (s *session) begin(level *progress, b *wire.Begin) error {
+	h, r := &s.hello, s.r
+	if b.Resume && (level == nil || level.line != h.Line) {
+		return protocolError("it resumes a session that was not offered")
+	}
+	var was bool
+	err := r.cfg.Store.Update(func(st *State) error {
+		epoch := h.Line.Epoch
+		if epoch.Compare(st.Epoch) < 0 {
+			return higherEpoch(st, h.Name)
+		}
+		was = st.InSync
+		st.Policy, st.Set = b.Policy, b.Policy.Set
+		st.PrimaryName, st.PrimaryHeard = h.Name, time.Now().UTC()
+		st.Clean = false
+		if b.Resume {
+			// It is known now; the entry itself comes in the stream.
+			if st.InSync && !slices.Contains(b.Policy.Set, st.Node) {
+				st.InSync, st.Reason = false, "expelled by "+h.Name
+			}
+			return nil
+		}
+		st.Volume, st.Role = h.Volume, Mirror
+		st.InSync, st.Reason = false, "resync with "+h.Name
+		st.See(epoch, h.Next, time.Now().UTC())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	at := progress{line: h.Line, applied: h.Next - 1}
+	if b.Resume {
+		at = *level
+	}
+	a := newApplier(s, at, b.Resume)
+	r.mu.Lock()
+	s.applier = a
+	r.unrecorded = ""
+	r.level = nil
+	r.mu.Unlock()
+	st := r.cfg.Store.Get()
+	if was && !st.InSync {
+		r.degraded(st.Reason)
+	}
+	if b.Resume {
+		r.cfg.Logger.Info("session resumed", "primary", h.Name, "at", at.applied)
+	} else {
+		r.event("resync", fmt.Sprintf("resync with %s, line %s", h.Name, h.Line))
+	}
+	r.cfg.Changed()
+	return nil
+}
+
+// listen reads the control stream to its end.
+func (s *session) listen() error {
+	for {
+		kind, payload, err := s.control.next()
+		if err != nil {
+			return fmt.Errorf("control stream of %s: %w", s.hello.Name, err)
+		}
+		switch kind {
+		case wire.KindHeartbeat:
+		case wire.KindPolicy:
+			err = s.policy(payload)
+		case wire.KindPrepareJoin:
+			if !s.preparing.CompareAndSwap(false, true) {
+				return protocolError("a second PrepareJoin before the first was answered")
+			}
+			s.g.Go(s.prepare)
+		case wire.KindGoodbye:
+			var bye wire.Goodbye
+			if err := wire.DecodeMessage(payload, &bye); err != nil {
+				return err
+			}
+			s.r.cfg.Logger.Info("goodbye", "primary", s.hello.Name, "reason", bye.Reason)
+			return errGoodbye
+		default:
+			err = protocolError("message of kind %d on the control stream", kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// policy records what the primary says of itself. The set that counts on a
+// mirror is the one of the stream: it is exact at the position applied.
+func (s *session) policy(payload []byte) error {
+	var p wire.Policy
+	if err := wire.DecodeMessage(payload, &p); err != nil {
+		return err
+	}
+	return s.r.cfg.Store.Update(func(st *State) error { st.Policy = p; return nil })
+}
+
+// prepare syncs the replica beside the stream and tells the primary so. From
+// its beginning the applier is strict.
+func (s *session) prepare() error {
+	at, err := s.applier.prepare()
+	if err != nil {
+		return err
+	}
+	s.preparing.Store(false)
+	s.r.cfg.Changed()
+	return s.control.send(wire.KindPrepared, wire.Prepared{Applied: at})
+}
+
+// beat sends heartbeats and ends the session of a primary that is silent for
+// three of them.
+func (s *session) beat(ctx context.Context) error {
+	s.heard.now() // what the greeting took on this side is not the primary's silence
+	tick := time.NewTicker(s.r.cfg.Heartbeat)
+	defer tick.Stop()
+	noted := time.Now()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if silent := time.Since(s.heard.last()); silent > 3*s.r.cfg.Heartbeat {
+			return fmt.Errorf("%s has been silent for %v", s.hello.Name, silent.Round(time.Millisecond))
+		}
+		if err := s.control.send(wire.KindHeartbeat, wire.Heartbeat{}); err != nil {
+			return fmt.Errorf("heartbeat to %s: %w", s.hello.Name, err)
+		}
+		if time.Since(noted) > time.Minute {
+			noted = time.Now()
+			s.noteHeard()
+		}
+	}
+}
+
+// finish is the last thing a session does, with nothing applying or syncing any
+// more. The connection is still there unless it was what ended the session.
+func (s *session) finish(err error) error {
+	var leave *leaveError
+	switch {
+	case errors.As(err, &leave):
+		// Recorded first, said afterwards (design, section 8). A failure to
+		// record is logged and shown by Status; the primary hears it anyway.
+		s.r.leave(leave)
+		s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: leave.reason, NotInSync: true})
+	case errors.Is(err, errProtocol), errors.Is(err, wire.ErrCorrupt):
+		s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: err.Error()})
+	}
+	return err
+}
+
+// end ends the session from outside. Its owner waits for done. A mirror that
+// leaves, or is fenced, applies nothing further; otherwise what was received is
+// applied.
+func (s *session) end(why error) {
+	s.r.mu.Lock()
+	a := s.applier
+	s.r.mu.Unlock()
+	var leave *leaveError
+	if a != nil && (errors.As(why, &leave) || errors.Is(why, errFenced)) {
+		a.halt(why)
+		return
+	}
+	s.r.cfg.Logger.Info("session ends", "primary", s.hello.Name, "reason", why)
+	s.wire.Close()
+}
+
+// noteHeard records when the primary was last heard, for a promotion after this
+// process is gone.
+func (s *session) noteHeard() {
+	if err := s.r.cfg.Store.Update(func(st *State) error {
+		st.PrimaryHeard = s.heard.last().UTC()
+		return nil
+	}); err != nil {
+		s.r.cfg.Logger.Warn("time of the primary's last message not recorded", "error", err)
+	}
+}
+
+// control is the session's control stream.
+type control struct {
+	conn    net.Conn
+	reader  *wire.Reader // owned by session.run
+	timeout time.Duration
+	mu      sync.Mutex // serialises writes
+}
+
+// next returns the next message. The payload is valid until the next call.
+func (c *control) next() (wire.Kind, []byte, error) {
+	h, payload, err := c.reader.Next()
+	return h.Kind, payload, err
+}
+
+// expect reads a message that has to be of the kind.
+func (c *control) expect(kind wire.Kind, v any) error {
+	got, payload, err := c.next()
+	if err != nil {
+		return err
+	}
+	if got != kind {
+		return protocolError("message of kind %d where %d is due", got, kind)
+	}
+	return wire.DecodeMessage(payload, v)
+}
+
+func (c *control) send(kind wire.Kind, v any) error {
+	frame, err := wire.AppendMessage(nil, kind, v)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.conn.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		return err
+	}
+	_, err = c.conn.Write(frame)
+	return err
+}
+
+// lifeSign remembers when the primary was last heard: any byte counts.
+type lifeSign struct {
+	start time.Time
+	since atomic.Int64 // nanoseconds from start
+}
+
+func (l *lifeSign) now() { l.since.Store(int64(time.Since(l.start))) }
+
+func (l *lifeSign) last() time.Time { return l.start.Add(time.Duration(l.since.Load())) }
+
+// hearing is a stream whose bytes are signs of life.
+type hearing struct {
+	net.Conn
+	sign *lifeSign
+}
+
+// Read reads from the stream.
+func (h hearing) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	if n > 0 {
+		h.sign.now()
+	}
+	return n, err
+}
+
+// errProtocol is in every error that is the primary's fault.
+var errProtocol = errors.New("the primary broke the protocol")
+
+func protocolError(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errProtocol, fmt.Sprintf(format, args...))
+}

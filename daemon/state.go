@@ -1,0 +1,360 @@
+package daemon
+
+import (
+	crand "crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+// Role is what a node does for its volume.
+type Role string
+
+const (
+	NoRole  Role = "" // fresh: neither adopted a directory nor heard a primary
+	Primary Role = "primary"
+	Mirror  Role = "mirror"
+)
+
+// Errors of a state directory. What is returned wraps one of them and says
+// which directory and what to do.
+var (
+	ErrDamaged      = errors.New("the state is damaged")
+	ErrLocked       = errors.New("in use by another process")
+	ErrOtherReplica = errors.New("the state belongs to another replica")
+)
+
+// State is what a node durably knows of itself and its volume (RULES.md, "What
+// every node keeps durably").
+type State struct {
+	Volume string    `json:"volume"` // UUID; "" until the node has one
+	Node   op.NodeID `json:"node"`   // never zero
+	Name   string    `json:"name"`
+
+	Epoch   op.Epoch     `json:"epoch"`   // the highest one seen
+	History []EpochStart `json:"history"` // oldest first; the last one is Epoch
+	Role    Role         `json:"role"`
+	// InSync says that this mirror holds every op that was acknowledged since
+	// it joined. Only the stream's own Join entry sets it.
+	InSync bool   `json:"in_sync"`
+	Reason string `json:"reason"` // why not in sync
+	// Set is the in-sync set: as decided on the primary, as last heard in the
+	// stream on a mirror.
+	Set []op.NodeID `json:"set"`
+	// ArchiveUntilJoined is set together with an epoch of somebody else: from
+	// then on until the node has joined, what a resync overwrites here may be
+	// the only copy (RULES.md 7, ArchiveDurable).
+	ArchiveUntilJoined bool `json:"archive_until_joined"`
+	// Incarnation counts this node's starts as a primary (RULES.md 11, NewLine).
+	Incarnation uint64 `json:"incarnation"`
+
+	Policy       wire.Policy `json:"policy"`        // as last heard, or set on the primary
+	PrimaryName  string      `json:"primary_name"`  // as last heard
+	PrimaryHeard time.Time   `json:"primary_heard"` // behind the truth by up to a minute
+
+	ReplicaIno  uint64    `json:"replica_ino"`  // of the replica's root directory; 0 until claimed
+	ReplicaBorn time.Time `json:"replica_born"` // its birth; zero where the file system keeps none
+
+	Clean bool                 `json:"clean"` // the last stop was a clean one
+	Peers map[string]op.NodeID `json:"peers"` // node last met at an address
+}
+
+// EpochStart says when a reign began.
+type EpochStart struct {
+	Epoch op.Epoch  `json:"epoch"`
+	First op.LSN    `json:"first"` // the first LSN this node could see of it
+	When  time.Time `json:"when"`
+}
+
+// See records an epoch in s. Of an epoch that is new to a node with a past and
+// belongs to somebody else, a resync may overwrite what only this node has.
+func (s *State) See(e op.Epoch, first op.LSN, when time.Time) {
+	if e.Compare(s.Epoch) <= 0 {
+		return
+	}
+	if s.Epoch != (op.Epoch{}) && e.Owner != s.Node {
+		s.ArchiveUntilJoined = true
+	}
+	s.Epoch = e
+	s.History = append(s.History, EpochStart{Epoch: e, First: first, When: when})
+}
+
+func (s *State) clone() State {
+	c := *s
+	c.History = slices.Clone(s.History)
+	c.Set = slices.Clone(s.Set)
+	c.Policy.Set = slices.Clone(s.Policy.Set)
+	c.Policy.Members = slices.Clone(s.Policy.Members)
+	c.Peers = maps.Clone(s.Peers)
+	return c
+}
+
+const (
+	stateFile = "state.db"
+	// reserve is allocated when the file is made. A mirror whose disk is full
+	// has to record that it is out of sync, and its state usually lies on the
+	// same disk.
+	reserve = 1 << 20
+)
+
+var (
+	nodeBucket  = []byte("node")
+	eventBucket = []byte("events")
+	stateKey    = []byte("state")
+	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// Store keeps a node's State in STATE/state.db. Every change is one synced
+// transaction.
+type Store struct {
+	dir string
+	db  *bolt.DB
+
+	mu    sync.Mutex // serialises Update and guards state
+	state State      // what the file holds
+}
+
+// OpenStore opens the state in dir and makes it where there is none. A fresh
+// state has nothing but a node ID. The error wraps ErrLocked while another
+// process has it open, and ErrDamaged if it cannot be trusted.
+func OpenStore(dir string) (*Store, error) {
+	if err := makeStateFile(dir); err != nil {
+		return nil, fmt.Errorf("make state directory %s: %w", dir, err)
+	}
+	db, state, err := openState(dir, false)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{dir: dir, db: db, state: state}, nil
+}
+
+// ReadState reads the state in dir of a node that does not run, with its last n
+// events, and changes nothing. Where there is none the error wraps
+// fs.ErrNotExist.
+func ReadState(dir string, n int) (State, []Event, error) {
+	if _, err := os.Stat(filepath.Join(dir, stateFile)); err != nil {
+		return State{}, nil, fmt.Errorf("read state directory %s: %w", dir, err)
+	}
+	db, state, err := openState(dir, true)
+	if err != nil {
+		return State{}, nil, err
+	}
+	s := &Store{dir: dir, db: db, state: state}
+	events, err := s.Events(n)
+	return state, events, errors.Join(err, s.Close())
+}
+
+// Dir returns the state directory.
+func (s *Store) Dir() string { return s.dir }
+
+// Get returns a copy of the state.
+func (s *Store) Get() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.clone()
+}
+
+// Update changes the state in one transaction and returns once it is on stable
+// storage. After an error of change, or of the disk, Get returns the state as
+// it was before.
+func (s *Store) Update(change func(*State) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.state.clone()
+	if err := change(&next); err != nil {
+		return err
+	}
+	if err := record(s.db, &next); err != nil {
+		return fmt.Errorf("record the state in %s: %w", s.dir, err)
+	}
+	s.state = next
+	return nil
+}
+
+func record(db *bolt.DB, s *State) error {
+	sealed, err := seal(s)
+	if err != nil {
+		return err
+	}
+	return db.Update(func(tx *bolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(nodeBucket)
+		if err != nil {
+			return err
+		}
+		return b.Put(stateKey, sealed)
+	})
+}
+
+// Close ends the use of the state.
+func (s *Store) Close() error {
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close the state in %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// makeStateFile makes a state.db with a new node's state, under another name
+// first: a kill or a power loss leaves either none or a whole one, so that a
+// file without a state in it is a damaged one.
+func makeStateFile(dir string) error {
+	path := filepath.Join(dir, stateFile)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := bolt.Open(fresh, 0o600, &bolt.Options{Timeout: lockTimeout})
+	if err != nil {
+		return err
+	}
+	var id [8]byte
+	crand.Read(id[:])
+	node := op.NodeID(binary.LittleEndian.Uint64(id[:]) | 1) // never zero
+	if err := errors.Join(record(db, &State{Node: node}), db.Close()); err != nil {
+		return err
+	}
+	if err := allocate(fresh); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
+}
+
+func allocate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.Fallocate(int(f.Fd()), 0, 0, reserve)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("reserve %d bytes for %s: %w", reserve, path, err)
+	}
+	return f.Sync()
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// lockTimeout is how long another process's lock is waited for: long enough
+// for one that ends just now.
+const lockTimeout = 200 * time.Millisecond
+
+// openState opens the file and reads all that is in it. bbolt maps the file
+// and trusts it: a damaged one shows as a panic or as a fault, and must show
+// here and not when a mirror has to record something.
+func openState(dir string, readOnly bool) (db *bolt.DB, state State, err error) {
+	damaged := func(what any) error {
+		return fmt.Errorf("state directory %s: %w (%v): remove it to make this node start afresh, with a full compare if it is a mirror", dir, ErrDamaged, what)
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	var file *os.File
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(p)
+			if db == nil {
+				// bbolt gave up in the middle. Its mapping, which stays, would
+				// keep the lock beyond Close.
+				unix.Flock(int(file.Fd()), unix.LOCK_UN)
+				file.Close()
+			}
+		}
+		if err != nil && db != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}()
+	path := filepath.Join(dir, stateFile)
+	db, err = bolt.Open(path, 0o600, &bolt.Options{
+		ReadOnly: readOnly, Timeout: lockTimeout, InitialMmapSize: reserve,
+		OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
+			f, err := os.OpenFile(path, flag, mode)
+			file = f
+			return f, err
+		},
+	})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, State{}, fmt.Errorf("state directory %s: %w", dir, heldBy(dir))
+	case errors.As(err, new(syscall.Errno)): // the system would not open or map it
+		return nil, State{}, fmt.Errorf("open state %s: %w", path, err)
+	case err != nil:
+		return nil, State{}, damaged(err)
+	}
+	err = db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(nodeBucket)
+		if b == nil {
+			return damaged("no state in it")
+		}
+		if state, err = unseal(b.Get(stateKey)); err != nil {
+			return damaged(err)
+		}
+		if b := tx.Bucket(eventBucket); b != nil {
+			if err := b.ForEach(func(_, v []byte) error { _, err := decodeEvent(v); return err }); err != nil {
+				return damaged(err)
+			}
+		}
+		return nil
+	})
+	return db, state, err
+}
+
+// seal encodes a record with its checksum in front: bbolt has none for data.
+func seal(v any) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode the state: %w", err)
+	}
+	record := binary.LittleEndian.AppendUint32(nil, crc32.Checksum(text, castagnoli))
+	return append(record, text...), nil
+}
+
+func unseal(record []byte) (State, error) {
+	var s State
+	text, err := checked(record)
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(text, &s)
+}
+
+func checked(record []byte) ([]byte, error) {
+	if len(record) < 4 {
+		return nil, errors.New("a record is cut short")
+	}
+	text := record[4:]
+	if binary.LittleEndian.Uint32(record) != crc32.Checksum(text, castagnoli) {
+		return nil, errors.New("a record's checksum is wrong")
+	}
+	return text, nil
+}

@@ -1,0 +1,251 @@
+package daemon
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+func openStore(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := OpenStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func closeStore(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fill sets every field of the state, so that a test fails when one is not kept.
+func fill(s *State) error {
+	e := op.Epoch{Number: 3, Owner: 7}
+	id := s.Node
+	*s = State{
+		Volume: "v", Node: id, Name: "b", Epoch: e, History: []EpochStart{{Epoch: e, First: 4, When: time.Unix(9, 8).UTC()}},
+		Role: Mirror, InSync: true, Reason: "r", Set: []op.NodeID{7, 1 << 60}, ArchiveUntilJoined: true, Incarnation: 5,
+		Policy:      wire.Policy{MinInSync: 1, OnShortage: "block", Set: []op.NodeID{7}, Members: []wire.Member{{Node: 7, Name: "b", Addr: "h:1", Mode: "sync"}}},
+		PrimaryName: "a", PrimaryHeard: time.Unix(7, 6).UTC(), ReplicaIno: 2, ReplicaBorn: time.Unix(5, 4).UTC(),
+		Clean: true, Peers: map[string]op.NodeID{"h:1": 7},
+	}
+	return nil
+}
+
+func TestStoreKeepsEveryField(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "state")
+	s := openStore(t, dir)
+	if s.Get().Node == 0 {
+		t.Error("a fresh state has no node ID")
+	}
+	if err := s.Update(fill); err != nil {
+		t.Fatal(err)
+	}
+	want := s.Get()
+	for i := range reflect.TypeFor[State]().NumField() {
+		if reflect.ValueOf(want).Field(i).IsZero() {
+			t.Errorf("fill leaves out %s", reflect.TypeFor[State]().Field(i).Name)
+		}
+	}
+	closeStore(t, s)
+
+	s = openStore(t, dir)
+	if got := s.Get(); !reflect.DeepEqual(got, want) {
+		t.Errorf("opened again:\n%+v\nwant\n%+v", got, want)
+	}
+	closeStore(t, s)
+	got, _, err := ReadState(dir, 1)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("read: %v\n%+v\nwant\n%+v", err, got, want)
+	}
+}
+
+func TestReadStateOfNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	if _, _, err := ReadState(dir, 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want %v", err, fs.ErrNotExist)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("reading made %s", dir)
+	}
+}
+
+func TestUpdateThatFailsChangesNothing(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer closeStore(t, s)
+	if err := s.Update(fill); err != nil {
+		t.Fatal(err)
+	}
+	want, wrong := s.Get(), errors.New("wrong")
+	err := s.Update(func(st *State) error {
+		st.Volume, st.Set[0], st.Peers["h:1"], st.Policy.Members[0].Name = "w", 9, 9, "x"
+		return wrong
+	})
+	if !errors.Is(err, wrong) {
+		t.Errorf("got %v, want %v", err, wrong)
+	}
+	if got := s.Get(); !reflect.DeepEqual(got, want) {
+		t.Errorf("state is now\n%+v\nwant\n%+v", got, want)
+	}
+}
+
+func TestSee(t *testing.T) {
+	now := time.Unix(1, 0)
+	for _, c := range []struct {
+		name        string
+		have, see   op.Epoch
+		new, archiv bool
+	}{
+		{"first contact", op.Epoch{}, op.Epoch{Number: 1, Owner: 2}, true, false},
+		{"the same again", op.Epoch{Number: 1, Owner: 2}, op.Epoch{Number: 1, Owner: 2}, false, false},
+		{"a lower one", op.Epoch{Number: 2, Owner: 2}, op.Epoch{Number: 1, Owner: 3}, false, false},
+		{"somebody else's", op.Epoch{Number: 1, Owner: 2}, op.Epoch{Number: 2, Owner: 3}, true, true},
+		{"its own promotion", op.Epoch{Number: 1, Owner: 2}, op.Epoch{Number: 2, Owner: 9}, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := State{Node: 9, Epoch: c.have}
+			s.See(c.see, 5, now)
+			if got := len(s.History) == 1; got != c.new {
+				t.Errorf("taken as new: %v, want %v", got, c.new)
+			}
+			if c.new && s.Epoch != c.see || !c.new && s.Epoch != c.have {
+				t.Errorf("epoch is now %v", s.Epoch)
+			}
+			if s.ArchiveUntilJoined != c.archiv {
+				t.Errorf("archive until joined: %v, want %v", s.ArchiveUntilJoined, c.archiv)
+			}
+		})
+	}
+}
+
+func TestStoreInUse(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	defer closeStore(t, s)
+	if _, err := OpenStore(dir); !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, want %v", err, ErrLocked)
+	}
+}
+
+// Whatever happens to the file, opening it either yields what was in it or an
+// error that says the way out.
+func TestDamagedState(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	if err := s.Update(fill); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Event("k", "text"); err != nil {
+		t.Fatal(err)
+	}
+	want := s.Get()
+	closeStore(t, s)
+	path := filepath.Join(dir, stateFile)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := bytes.TrimRight(whole, "\x00")
+
+	check := func(t *testing.T, damaged []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := OpenStore(dir)
+		if err == nil {
+			defer closeStore(t, s)
+			if got := s.Get(); !reflect.DeepEqual(got, want) {
+				t.Errorf("opened with another state:\n%+v", got)
+			}
+			return
+		}
+		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "remove it to make this node start afresh") {
+			t.Errorf("error %v", err)
+		}
+	}
+	for _, size := range []int{1, 100, 4096, 8192, 10000, 16384, 20480} {
+		t.Run(fmt.Sprintf("cut to %d", size), func(t *testing.T) { check(t, whole[:size]) })
+	}
+	t.Run("garbage", func(t *testing.T) { check(t, bytes.Repeat([]byte("garbage "), 8192)) })
+	t.Run("flipped", func(t *testing.T) {
+		for at := 2 * 4096; at < len(used); at += 61 {
+			// Not in the two meta pages: with one of them gone the other is a
+			// legal state of the past.
+			damaged := bytes.Clone(whole)
+			damaged[at] ^= 0x55
+			check(t, damaged)
+		}
+	})
+}
+
+func TestStateSurvivesAKill(t *testing.T) {
+	dir, copied := t.TempDir(), t.TempDir()
+	s := openStore(t, dir)
+	defer closeStore(t, s)
+	if err := s.Update(fill); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(copied, stateFile), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// What a kill in the middle of making one leaves.
+	if err := os.WriteFile(filepath.Join(copied, stateFile+".new"), data[:5000], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := openStore(t, copied)
+	defer closeStore(t, again)
+	if !reflect.DeepEqual(again.Get(), s.Get()) {
+		t.Error("the state differs")
+	}
+}
+
+func TestHalfMadeStateIsMadeAgain(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, stateFile+".new"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, openStore(t, dir))
+}
+
+func TestEvents(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer closeStore(t, s)
+	if got, err := s.Events(3); err != nil || len(got) != 0 {
+		t.Errorf("at first: %v, %v", got, err)
+	}
+	s.db.NoSync = true // five hundred syncs tell nothing more
+	for i := range keptEvents + 10 {
+		if err := s.Event("kind", fmt.Sprintf("event %d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.Events(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 2 || got[0].Text != "event 508" || got[1].Text != "event 509" || got[0].Kind != "kind" || got[0].Time.IsZero() {
+		t.Errorf("the last two: %v", got)
+	}
+	if all, _ := s.Events(10000); len(all) != keptEvents || all[0].Text != "event 10" {
+		t.Errorf("%d events are kept, the oldest %v", len(all), all[0])
+	}
+}

@@ -1,0 +1,88 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/mirror"
+)
+
+// shownEvents is how many events a status carries.
+const shownEvents = 10
+
+// Status implements admin.Node.
+func (n *node) Status() admin.Status {
+	s := describe(n.store.Get())
+	s.Running, s.PID, s.Started = true, os.Getpid(), n.started
+	s.Replica, s.StateDir, s.Mountpoint = n.cfg.Replica, n.cfg.StateDir, n.cfg.Mountpoint
+	s.Version = n.cfg.Version
+	if n.peers != nil {
+		s.Listen = n.peers.Addr().String()
+	}
+	if r, err := n.playing(); err == nil {
+		r.fill(&s)
+	}
+	events, err := n.Events(shownEvents)
+	if err != nil {
+		n.log.Warn("events cannot be read", "error", err)
+	}
+	s.Events = events
+	return s
+}
+
+// Events implements admin.Node.
+func (n *node) Events(count int) ([]admin.Event, error) {
+	events, err := n.store.Events(count)
+	return show(events), err
+}
+
+// WaitInSync implements admin.Node.
+func (n *node) WaitInSync(ctx context.Context, count int) error {
+	r, err := n.playing()
+	if err != nil {
+		return err
+	}
+	return r.waitInSync(ctx, count)
+}
+
+// Verify implements admin.Node.
+func (n *node) Verify(ctx context.Context) (*mirror.VerifyReport, error) {
+	r, err := n.playing()
+	if err != nil {
+		return nil, err
+	}
+	return r.verify(ctx)
+}
+
+// FromState returns the status of a node that does not run, from what it
+// durably knows. Where there is no state the status says that.
+func FromState(stateDir string) (admin.Status, error) {
+	state, events, err := ReadState(stateDir, shownEvents)
+	s := describe(state)
+	s.StateDir, s.Events = stateDir, show(events)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	s.Judge()
+	return s, err
+}
+
+// describe says what is known of a node whether it runs or not.
+func describe(s State) admin.Status {
+	return admin.Status{
+		Time: time.Now(), Node: s.Node, Name: s.Name, Volume: s.Volume, Role: string(s.Role), Epoch: s.Epoch,
+		InSync: s.InSync, Why: s.Reason, Set: s.Set, Deposed: deposed(s), PrimaryHeard: s.PrimaryHeard,
+	}
+}
+
+func show(events []Event) []admin.Event {
+	shown := make([]admin.Event, len(events))
+	for i, e := range events {
+		shown[i] = admin.Event(e)
+	}
+	return shown
+}
