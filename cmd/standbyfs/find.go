@@ -1,0 +1,166 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/standbyfs/standbyfs/cmd/standbyfs/config"
+	"github.com/standbyfs/standbyfs/daemon"
+)
+
+// finder finds the node that a verb speaks to.
+type finder struct {
+	file  string // a configuration
+	state string // a state directory
+}
+
+// found is a node of this machine, whether it runs or not.
+type found struct {
+	replica  string // "" if only the state directory was given
+	stateDir string
+}
+
+// findHelp is a part of the help of every verb that has a finder.
+const findHelp = `NODE is the replica directory, or the mount point of a primary; -c FILE names a
+node by its configuration instead.`
+
+// addFlags adds the finder's flags to a verb.
+func (f *finder) addFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.file, "config", "c", "", "find the node by its configuration `FILE`")
+	cmd.Flags().StringVar(&f.state, "state", "", "the node's state directory `DIR` (default REPLICA.standbyfs)")
+}
+
+// maybeNode accepts the one argument of a verb that has a finder.
+func maybeNode(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return misuse(cmd, "%q is one argument too many", args[1])
+	}
+	return nil
+}
+
+// find returns the node that the arguments name.
+func (f *finder) find(cmd *cobra.Command, args []string) (found, error) {
+	var n found
+	switch {
+	case len(args) > 0 && f.file != "":
+		return n, misuse(cmd, "%q and -c %s both name a node: give one of them", args[0], f.file)
+	case len(args) > 0:
+		var err error
+		if n.replica, err = replicaAt(args[0]); err != nil {
+			return n, cannot(err)
+		}
+	case f.file != "":
+		s, err := config.Load(config.Sources{File: f.file})
+		if err != nil {
+			return n, cannot(err)
+		}
+		if n.replica, err = resolve(s.Replica); err != nil {
+			return n, cannot(err)
+		}
+		n.stateDir = s.StateDir
+	case f.state == "":
+		return n, misuse(cmd, "which node? name its replica directory, its mount point or -c FILE")
+	}
+	if state := os.Getenv("STANDBYFS_STATE_DIR"); n.stateDir == "" && state != "" {
+		n.stateDir = state
+	}
+	if f.state != "" {
+		n.stateDir = f.state
+	}
+	if n.stateDir == "" {
+		n.stateDir = daemon.DefaultStateDir(n.replica)
+	}
+	return n, nil
+}
+
+// replicaAt returns the replica at path: what is mounted there, or path itself.
+func replicaAt(path string) (string, error) {
+	path, err := resolve(path)
+	if err != nil {
+		return "", err
+	}
+	mounts, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("look for a mount at %s: %w", path, err)
+	}
+	defer mounts.Close()
+	replica, err := mountedAt(mounts, path)
+	if err != nil {
+		return "", fmt.Errorf("look for a mount at %s: %w", path, err)
+	}
+	if replica != "" {
+		return replica, nil
+	}
+	return path, nil
+}
+
+// resolve makes path absolute and follows symbolic links in all but its last
+// name, which may be a mount whose daemon is dead, and in that where it can.
+func resolve(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("resolve %s: %w", path, err)
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real, nil
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if errors.Is(err, os.ErrNotExist) {
+		return path, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("resolve %s: %w", path, err)
+	}
+	return filepath.Join(parent, filepath.Base(path)), nil
+}
+
+// fsType is how the kernel lists our mounts.
+const fsType = "fuse.standbyfs"
+
+// mountedAt returns the replica whose mount is seen at a path, "" if there is
+// none. mounts is in the form of proc_pid_mountinfo(5). Of several mounts at
+// one place the last one hides the others.
+func mountedAt(mounts io.Reader, path string) (string, error) {
+	text, err := io.ReadAll(mounts)
+	if err != nil {
+		return "", err
+	}
+	replica := ""
+	for line := range strings.Lines(string(text)) {
+		// 36 35 98:0 /root /mount/point options [tags...] - type source options
+		front, back, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
+		place, what := strings.Split(front, " "), strings.Split(back, " ")
+		if !ok || len(place) < 5 || len(what) < 2 || unescape(place[4]) != path {
+			continue
+		}
+		replica = ""
+		if what[0] == fsType {
+			replica = unescape(what[1])
+		}
+	}
+	return replica, nil
+}
+
+// unescape turns the kernel's octal escapes (space, tab, newline, backslash
+// and #) back into bytes.
+func unescape(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] == '\\' && i+4 <= len(text) {
+			if code, err := strconv.ParseUint(text[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(code))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}
