@@ -97,6 +97,9 @@ func (f *front) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.At
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
+	if err := f.admit(cancel); err != nil {
+		return status(err)
+	}
 	acks, err := f.setAttr(cancel, n, in, out)
 	for _, ack := range acks {
 		if werr := f.wait(ack); err == nil {

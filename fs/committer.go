@@ -9,11 +9,13 @@ import (
 
 // Committer orders an op among all others.
 type Committer interface {
-	// Commit checks that changes are allowed, runs apply, which makes the
-	// change and may fill in o's results, and gives o the next position. It is
-	// called with the locks held that order o against every op it conflicts
-	// with. If apply fails, its error is returned and o has no position. ctx
-	// can end the wait before apply, never what follows.
+	// Admit waits until changes are allowed. It is called before any lock is
+	// taken for a change: what it waits for may need them. ctx ends the wait.
+	Admit(ctx context.Context) error
+	// Commit runs apply, which makes the change and may fill in o's results,
+	// and gives o the next position. It is called with the locks held that
+	// order o against every op it conflicts with, and waits for nobody. If
+	// apply fails, its error is returned and o has no position.
 	Commit(ctx context.Context, o *op.Op, apply func() error) (op.Ack, error)
 	// Mirrored reports whether changes of path travel to mirrors. Of a file
 	// with several names the ops carry one for which this is true.
@@ -22,6 +24,9 @@ type Committer interface {
 
 // Null is the Committer of a plain passthrough: nothing travels.
 type Null struct{}
+
+// Admit admits everything.
+func (Null) Admit(context.Context) error { return nil }
 
 // Commit runs apply.
 func (Null) Commit(_ context.Context, _ *op.Op, apply func() error) (op.Ack, error) {
@@ -48,6 +53,11 @@ func (c kernelCtx) Err() error {
 	default:
 		return nil
 	}
+}
+
+// admit waits until changes are allowed. The caller holds no lock.
+func (f *FS) admit(cancel <-chan struct{}) error {
+	return f.committer.Admit(kernelCtx{f.ctx, cancel})
 }
 
 // change hands one change to the Committer. The caller holds the locks that

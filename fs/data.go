@@ -42,6 +42,9 @@ func (f *front) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	if h == nil {
 		return 0, fuse.EBADF
 	}
+	if err := f.admit(cancel); err != nil {
+		return 0, status(err)
+	}
 	barrier := in.Flags&unix.O_DSYNC != 0 // O_SYNC includes it
 	o := &op.Op{Kind: op.Write, Off: int64(in.Offset), Data: data}
 	if barrier {
@@ -118,6 +121,9 @@ func (f *front) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 	if h == nil {
 		return fuse.EBADF
 	}
+	if err := f.admit(cancel); err != nil {
+		return status(err)
+	}
 	acks, err := f.fallocate(cancel, h, in)
 	for _, ack := range acks {
 		if werr := f.wait(ack); err == nil {
@@ -174,6 +180,9 @@ func (f *front) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) 
 	src, dst := f.handles.get(in.FhIn), f.handles.get(in.FhOut)
 	if src == nil || dst == nil {
 		return 0, fuse.EBADF
+	}
+	if err := f.admit(cancel); err != nil {
+		return 0, status(err)
 	}
 	o := &op.Op{Kind: op.CopyRange, Off: int64(in.OffIn), Off2: int64(in.OffOut)}
 	acks, err := f.copyRange(cancel, src, dst, o, in)

@@ -80,7 +80,11 @@ func (f *front) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 		return status(err)
 	}
 	if in.Flags&unix.O_TRUNC != 0 {
-		if err := f.truncateOpen(cancel, h, in.Mode&fuse.OPEN_KILL_SUIDGID != 0); err != nil {
+		err := f.admit(cancel)
+		if err == nil {
+			err = f.truncateOpen(cancel, h, in.Mode&fuse.OPEN_KILL_SUIDGID != 0)
+		}
+		if err != nil {
 			unix.Close(h.fd)
 			return status(err)
 		}
@@ -131,6 +135,9 @@ func (f *FS) truncateOpen(cancel <-chan struct{}, h *handle, kill bool) error {
 
 // Create makes a regular file and opens it.
 func (f *front) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	if err := f.admit(cancel); err != nil {
+		return status(err)
+	}
 	h := &handle{fd: -1, flags: in.Flags}
 	n, ack, err := f.bear(cancel, &birth{
 		parent: in.NodeId, name: name, caller: in.Owner, kind: op.Create,
@@ -220,6 +227,9 @@ func (f *front) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	h := f.handles.get(in.Fh)
 	if h == nil {
 		return fuse.EBADF
+	}
+	if err := f.admit(cancel); err != nil {
+		return status(err)
 	}
 	o := &op.Op{Kind: op.Fsync, Flags: op.Barrier}
 	sync := unix.Fsync

@@ -127,13 +127,13 @@ type blocker struct {
 	blocked chan struct{}
 }
 
-func (b *blocker) Commit(ctx context.Context, o *op.Op, apply func() error) (op.Ack, error) {
+func (b *blocker) Admit(ctx context.Context) error {
 	if b.block.Load() {
 		close(b.blocked)
 		<-ctx.Done()
-		return nil, fmt.Errorf("waiting to order %v: %w", o, op.ErrInterrupted)
+		return fmt.Errorf("waiting: %w", op.ErrInterrupted)
 	}
-	return b.Null.Commit(ctx, o, apply)
+	return nil
 }
 
 // TestInterrupt kills a process whose write waits to be ordered.
@@ -146,6 +146,9 @@ func TestInterrupt(t *testing.T) {
 	killed := make(chan error, 1)
 	go func() { killed <- childCommand(ctx, "write", m.Dir).Run() }()
 	<-b.blocked
+	if err := m.fs.Hold("f", func() error { return nil }); err != nil {
+		t.Errorf("Hold while a write waits: %v", err)
+	}
 	cancel() // kills the child
 	select {
 	case err := <-killed:
@@ -156,6 +159,7 @@ func TestInterrupt(t *testing.T) {
 		t.Error("a killed process is stuck in its write")
 	}
 	b.block.Store(false)
+	// It waited without locks: everything else goes on, what repair needs too.
 	if got := read(t, m.Dir+"/f"); got != "before" {
 		t.Errorf("read %q", got)
 	}

@@ -84,6 +84,9 @@ func (b *birth) unmake(at tree.At, kind op.Kind) {
 
 // bornBy is bear and the wait behind it.
 func (f *FS) bornBy(cancel <-chan struct{}, b *birth, out *fuse.EntryOut) fuse.Status {
+	if err := f.admit(cancel); err != nil {
+		return status(err)
+	}
 	n, ack, err := f.bear(cancel, b, out)
 	if err != nil {
 		return status(err)
@@ -203,6 +206,9 @@ func (f *FS) remove(cancel <-chan struct{}, parentID uint64, name string, kind o
 	if parent == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
+	if err := f.admit(cancel); err != nil {
+		return status(err)
+	}
 	ack, err := func() (op.Ack, error) {
 		f.names.Lock()
 		defer f.names.Unlock()
@@ -285,6 +291,9 @@ func (f *front) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *
 	n, parent := f.table.get(in.Oldnodeid), f.table.get(in.NodeId)
 	if n == nil || parent == nil {
 		return fuse.Status(syscall.ESTALE)
+	}
+	if err := f.admit(cancel); err != nil {
+		return status(err)
 	}
 	ack, err := func() (op.Ack, error) {
 		f.names.Lock()

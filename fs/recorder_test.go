@@ -25,6 +25,8 @@ type recorder struct {
 
 func (r *recorder) Mirrored(path string) bool { return r.local == nil || !r.local(path) }
 
+func (r *recorder) Admit(context.Context) error { return nil }
+
 func (r *recorder) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, error) {
 	r.mu.Lock()
 	refuse := r.refuse

@@ -15,6 +15,9 @@ func (f *front) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newNa
 	if from.parent == nil || to.parent == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
+	if err := f.admit(cancel); err != nil {
+		return status(err)
+	}
 	acks, err := f.rename(cancel, from, to, in.Flags)
 	for _, ack := range acks {
 		if werr := f.wait(ack); err == nil {

@@ -77,6 +77,9 @@ func (f *front) changeXattr(cancel <-chan struct{}, id uint64, o *op.Op, apply f
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
+	if err := f.admit(cancel); err != nil {
+		return status(err)
+	}
 	ack, err := func() (op.Ack, error) {
 		path, end := f.begin(n)
 		defer end()

@@ -15,11 +15,11 @@ import (
 type crossing struct{ log *Log }
 
 // border returns nil where o cannot cross, which is nearly always.
-func (l *Log) border(o *op.Op) (*crossing, error) {
+func (l *Log) border(o *op.Op) *crossing {
 	if !l.rules.local && o.Path != "" && o.Kind != op.Adopt && (o.Kind != op.CopyRange || o.Path2 != "") {
-		return nil, nil
+		return nil
 	}
-	return &crossing{l}, nil
+	return &crossing{l}
 }
 
 // travels reports whether path is a name that mirrors know.
@@ -43,7 +43,7 @@ func (c *crossing) order(o *op.Op) (op.Ack, error) {
 	case op.Link:
 		switch {
 		case !to:
-			return op.Done, nil
+			return c.touch(o.Path2, o.Dir2)
 		case !from:
 			return c.adopt(o, o.Path2)
 		}
@@ -51,16 +51,34 @@ func (c *crossing) order(o *op.Op) (op.Ack, error) {
 		return c.rename(o, from, to)
 	default:
 		if !from {
-			return op.Done, nil
+			return c.touch(o.Path, o.Dir)
 		}
 	}
 	return c.log.order(o, toAll)
+}
+
+// touch orders the mtime that a directory which mirrors know got from a name
+// that they do not.
+func (c *crossing) touch(path string, mtime op.Time) (op.Ack, error) {
+	dir, _ := op.SplitPath(path)
+	if path == "" || mtime.IsZero() || !c.log.travels(dir) {
+		return op.Done, nil
+	}
+	return c.log.order(&op.Op{Kind: op.SetAttr, Path: dir, Attr: op.Attr{Valid: op.AttrMtime, Mtime: mtime}}, toAll)
 }
 
 // rename sends a rename as what it is where both names are mirrored, and then
 // mends what the rules make of the names below a directory.
 func (c *crossing) rename(o *op.Op, from, to bool) (op.Ack, error) {
 	exchange := o.Arg&unix.RENAME_EXCHANGE != 0
+	if !from || !to {
+		// What is not mirrored changed a directory that may be.
+		for path, mtime := range map[string]op.Time{o.Path: o.Dir, o.Path2: o.Dir2} {
+			if _, err := c.touch(path, mtime); err != nil {
+				return nil, err
+			}
+		}
+	}
 	switch {
 	case !from && !to:
 		return op.Done, nil

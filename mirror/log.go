@@ -112,24 +112,50 @@ var errStopped = errors.New("mirroring has stopped: whether the mirrors have thi
 // Mirrored reports whether changes of path travel to mirrors.
 func (l *Log) Mirrored(path string) bool { return l.rules.mirrored(path) }
 
-// Commit orders o: it waits until changes are allowed, runs apply, and gives
-// the op its position. The caller holds the locks that order o against every
-// op it conflicts with. ctx can end the wait before apply, never what follows.
-func (l *Log) Commit(ctx context.Context, o *op.Op, apply func() error) (op.Ack, error) {
-	if err := l.admit(ctx, o); err != nil {
+// Admit waits until changes are allowed: the reign goes on, the set is large
+// enough, and no peer that is to be kept in the ring is too far behind. The
+// caller holds no lock, since a mirror may have to be brought level first, and
+// that takes them. ctx ends the wait.
+func (l *Log) Admit(ctx context.Context) error {
+	for {
+		if err := l.fence.check(); err != nil {
+			return err
+		}
+		l.mu.Lock()
+		news, room := l.news, l.room
+		full := l.crowded()
+		l.mu.Unlock()
+		short := l.sync.short()
+		switch {
+		case short && l.cfg.OnShortage == ShortageFail:
+			return fmt.Errorf("%d mirrors in sync, min_in_sync is %d: %w", len(l.sync.set()), l.cfg.MinInSync, op.ErrShortage)
+		case !short && !full:
+			return nil
+		}
+		select {
+		case <-news:
+		case <-room:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for mirrors before a change: %w", op.ErrInterrupted)
+		}
+	}
+}
+
+// Commit runs apply and gives o its position. The caller has been admitted and
+// holds the locks that order o against every op it conflicts with. Commit does
+// not wait for anybody.
+func (l *Log) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, error) {
+	if err := l.fence.check(); err != nil {
 		return nil, err
 	}
-	before, err := l.border(o)
-	if err != nil {
-		return nil, err
-	}
+	crossing := l.border(o)
 	if err := apply(); err != nil {
 		return nil, err
 	}
-	if before == nil {
+	if crossing == nil {
 		return l.order(o, toAll)
 	}
-	return before.order(o)
+	return crossing.order(o)
 }
 
 // order encodes o and gives it its place. The op has taken effect already, so
@@ -217,41 +243,6 @@ func (a *ack) Wait(ctx context.Context) error {
 
 // now is the time since the log was made, in nanoseconds, by the monotonic clock.
 func (l *Log) now() int64 { return int64(time.Since(l.start)) }
-
-// admit waits until an op may take effect: the reign goes on, the set is large
-// enough, and no peer that is to be kept in the ring is too far behind.
-func (l *Log) admit(ctx context.Context, o *op.Op) error {
-	for {
-		if err := l.fence.check(); err != nil {
-			return err
-		}
-		if o.Path == "" || !l.mirroredOp(o) {
-			return nil
-		}
-		l.mu.Lock()
-		news, room := l.news, l.room
-		full := l.crowded()
-		l.mu.Unlock()
-		short := l.sync.short()
-		switch {
-		case short && l.cfg.OnShortage == ShortageFail:
-			return fmt.Errorf("%d mirrors in sync, min_in_sync is %d: %w", len(l.sync.set()), l.cfg.MinInSync, op.ErrShortage)
-		case !short && !full:
-			return nil
-		}
-		select {
-		case <-news:
-		case <-room:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting to order %v: %w", o, op.ErrInterrupted)
-		}
-	}
-}
-
-// mirroredOp reports whether o, or what it leads to, travels at all.
-func (l *Log) mirroredOp(o *op.Op) bool {
-	return l.rules.mirrored(o.Path) || o.Path2 != "" && o.Kind != op.Symlink && l.rules.mirrored(o.Path2)
-}
 
 // crowded reports whether a connected peer that calls wait for, or that a
 // resync is bringing level, is half a ring behind. Without this bound a writer

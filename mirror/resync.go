@@ -43,8 +43,9 @@ const (
 	// levelLag is how close to the end of the ring a mirror must be before
 	// calls wait for it.
 	levelLag = 1 << 20
-	// namesPerOp bounds a PutNames by bytes of names.
-	namesPerOp = 48 << 10
+	// namesPerOp bounds a PutNames by bytes of names. The mirror lists its
+	// directory for each.
+	namesPerOp = 1 << 20
 )
 
 // resync is one run of it.
