@@ -15,6 +15,13 @@ type alone struct {
 	fenced error        // wraps op.ErrFenced once the node is deposed
 }
 
+// Admit admits everything until the node was deposed.
+func (a *alone) Admit(context.Context) error {
+	a.gate.RLock()
+	defer a.gate.RUnlock()
+	return a.fenced
+}
+
 // Commit runs apply unless the node was deposed.
 func (a *alone) Commit(_ context.Context, _ *op.Op, apply func() error) (op.Ack, error) {
 	a.gate.RLock()

@@ -13,6 +13,9 @@ func TestAlone(t *testing.T) {
 	ctx := context.Background()
 	applied := 0
 	apply := func() error { applied++; return nil }
+	if err := a.Admit(ctx); err != nil {
+		t.Errorf("admit: %v", err)
+	}
 	if ack, err := a.Commit(ctx, &op.Op{}, apply); err != nil || ack != op.Done || applied != 1 {
 		t.Errorf("commit: %v, %v, applied %d times", ack, err, applied)
 	}
@@ -21,6 +24,9 @@ func TestAlone(t *testing.T) {
 		t.Errorf("an op that fails: %v", err)
 	}
 	a.Fence(op.Epoch{Number: 2, Owner: nodeB}, "beta")
+	if err := a.Admit(ctx); !errors.Is(err, op.ErrFenced) {
+		t.Errorf("admit after the fence: %v", err)
+	}
 	if _, err := a.Commit(ctx, &op.Op{}, apply); !errors.Is(err, op.ErrFenced) || applied != 1 {
 		t.Errorf("commit after the fence: %v, applied %d times", err, applied)
 	}

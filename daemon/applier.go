@@ -56,18 +56,24 @@ type progress struct {
 	synced bool // the replica was synced since it became strict: a join may come
 }
 
+// applier is the pipeline of one session. Its goroutine is the session's; only
+// the methods halt, prepare, progress and level are for others.
 type applier struct {
-	store     *Store
-	tree      *tree.Tree
-	self      op.NodeID
-	conn      net.Conn
-	joined    func() // this node is in sync: recorded
-	expelled  func(reason string)
-	changed   func()
-	fsync     func(f *os.File, dataOnly bool) error
-	primary   string // name, for reasons
+	store   *Store
+	tree    *tree.Tree
+	self    op.NodeID
+	primary string // name, for reasons
+	conn    net.Conn
+	fsync   func(f *os.File, dataOnly bool) error
+
+	// What the Receiver wants to know. The first two are called with step held
+	// and must not wait for the applier.
+	joined   func() // recorded: this node is in sync
+	expelled func(reason string)
+	changed  func()
+
 	acks      *acks
-	syncs     errgroup.Group             // stage 4
+	syncs     errgroup.Group             // stage 4; begun and waited for by stages 1 to 3 only
 	stop      atomic.Pointer[stopReason] // once set, nothing more is applied
 	entryOp   op.Op                      // reused by stage 2
 	resumable bool                       // set by run at its end
@@ -150,7 +156,9 @@ func (a *applier) level() *progress {
 // halt ends run after the entry that is being applied.
 func (a *applier) halt(err error) {
 	a.stop.CompareAndSwap(nil, &stopReason{err})
-	a.conn.SetDeadline(time.Unix(1, 0)) // wakes a Read, and a Write of an ack that nobody takes
+	// Wakes a Read, and a Write of an ack that nobody takes. It fails only on a
+	// stream that is closed, which does the same.
+	_ = a.conn.SetDeadline(time.Unix(1, 0))
 }
 
 // ackingReader is the log stream; before it waits for more of it, all that was

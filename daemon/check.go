@@ -38,7 +38,7 @@ func (c Config) prepared() (Config, error) {
 		if err != nil {
 			return c, fmt.Errorf("find the host name (or give the node a name): %w", err)
 		}
-		c.Name = name
+		c.Name = filepath.Base(c.Replica) + "@" + name
 	}
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 10 * time.Second
@@ -47,26 +47,41 @@ func (c Config) prepared() (Config, error) {
 	if err := c.checkAddrs(c.Mirror.Peers); err != nil {
 		return c, err
 	}
-	if c.Role == Primary {
-		if err := c.Mirror.checkQuorum(c.Mirror.Peers); err != nil {
-			return c, err
-		}
+	if err := c.Mirror.check(c.Role, c.Mirror.Peers); err != nil {
+		return c, err
 	}
 	return c.checkPaths()
 }
 
-// checkQuorum refuses a policy that no mirror could ever satisfy.
-func (m *Mirroring) checkQuorum(peers []mirror.PeerConfig) error {
+// check refuses a policy that could not be reigned with. A mirror must not find
+// that out when it takes over; what it needs then may still be missing.
+func (m *Mirroring) check(role Role, peers []mirror.PeerConfig) error {
+	policy := m.config(peers)
+	if role == Mirror {
+		policy.MinInSync = 0
+	}
 	synced := 0
 	for _, p := range peers {
 		if !p.Async {
 			synced++
 		}
 	}
-	if m.MinInSync < 0 || m.MinInSync > synced {
+	if policy.MinInSync < 0 || policy.MinInSync > synced {
 		return fmt.Errorf("min_in_sync is %d, and there are %s to be in sync: name more with --mirror, or lower it", m.MinInSync, plural(synced, "mirror"))
 	}
+	// Making a log sends nothing and takes no memory worth mentioning.
+	if _, err := mirror.New(policy); err != nil {
+		return fmt.Errorf("mirroring: %w", err)
+	}
 	return nil
+}
+
+// config is the policy's part of what mirror.New wants.
+func (m *Mirroring) config(peers []mirror.PeerConfig) mirror.Config {
+	return mirror.Config{
+		Sync: m.Sync, Rules: m.Rules, MinInSync: m.MinInSync, OnShortage: m.OnShortage,
+		AckTimeout: m.AckTimeout, Heartbeat: m.Heartbeat, RingBytes: m.RingBytes, Peers: peers,
+	}
 }
 
 func (m Mirroring) withDefaults() Mirroring {

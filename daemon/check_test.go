@@ -70,6 +70,9 @@ func TestPrepared(t *testing.T) {
 		{"listen on nonsense", Config{Role: Mirror, Replica: at("replica"), Listen: "7070"}, "want HOST:PORT"},
 		{"mirror beyond loopback", primary(Config{Replica: at("replica"), Mountpoint: at("mnt"), Mirror: peers("127.0.0.1:1", "beta:7070")}), "connect to mirror beta:7070: only loopback"},
 		{"more in sync than there are", primary(Config{Replica: at("replica"), Mountpoint: at("mnt"), Mirror: Mirroring{MinInSync: 1}}), "min_in_sync is 1, and there are 0 mirrors to be in sync"},
+		{"a rule that is none", Config{Role: Mirror, Replica: at("replica"), Listen: "localhost:1", Mirror: Mirroring{Rules: []mirror.Rule{{Match: "[", Sync: mirror.SyncLocal}}}}, "mirroring: rule 1"},
+		{"a ring too small", Config{Role: Mirror, Replica: at("replica"), Listen: "localhost:1", Mirror: Mirroring{RingBytes: 1}}, "mirroring: ring of 1 bytes"},
+		{"a mirror's policy for later", Config{Role: Mirror, Replica: at("replica"), Listen: "localhost:1", Mirror: Mirroring{MinInSync: 1}}, ""},
 		{"mirrors on loopback", primary(Config{Replica: at("replica"), Mountpoint: at("mnt"), Mirror: peers("127.9.9.9:1", "[::1]:2", "[::ffff:127.0.0.1]:3")}), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -189,7 +189,7 @@ func (n *node) playing() (role, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.role == nil {
-		return nil, errors.New("the node is still starting: try again")
+		return nil, admin.Errorf(admin.CodeStarting, "the node is still starting: try again")
 	}
 	return n.role, nil
 }

@@ -1,9 +1,7 @@
 package daemon
 
 import (
-	"context"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,201 +11,9 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/fs/op"
-	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/wire"
 )
-
-// machine is a place where a node runs, and runs again: a replica, a mount
-// point and an address that stay.
-type machine struct {
-	t        *testing.T
-	name     string
-	replica  string
-	mount    string
-	addr     string
-	stop     context.CancelFunc
-	finished chan error
-}
-
-func newMachine(t *testing.T, name string) *machine {
-	t.Helper()
-	if _, err := os.Stat("/dev/fuse"); err != nil && os.Getenv("CI") == "" {
-		t.Skip("no /dev/fuse")
-	}
-	dir := t.TempDir()
-	m := &machine{t: t, name: name, replica: filepath.Join(dir, name), mount: filepath.Join(dir, "mnt"), addr: freeAddr(t)}
-	makeDirs(t, m.replica, m.mount)
-	t.Cleanup(func() {
-		if m.stop != nil {
-			m.halt()
-		}
-		mounts, err := os.ReadFile("/proc/self/mountinfo")
-		if err != nil {
-			t.Error(err)
-		}
-		if strings.Contains(string(mounts), dir) {
-			t.Errorf("a mount is left in %s:\n%s", dir, mounts)
-		}
-	})
-	return m
-}
-
-// freeAddr is one that nobody listens on now.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func (m *machine) config(role Role, minInSync int, mirrors ...*machine) Config {
-	cfg := Config{
-		Replica: m.replica, Role: role, Mountpoint: m.mount, Listen: m.addr, Name: m.name, Version: "test", Logger: quiet, StopTimeout: 5 * time.Second,
-		Mirror: Mirroring{Heartbeat: 100 * time.Millisecond, AckTimeout: 2 * time.Second, MinInSync: minInSync, RingBytes: 16 << 20},
-	}
-	if role == Mirror {
-		cfg.Mountpoint = ""
-	}
-	for _, other := range mirrors {
-		cfg.Mirror.Peers = append(cfg.Mirror.Peers, mirror.PeerConfig{Addr: other.addr})
-	}
-	return cfg
-}
-
-// start runs a node and returns when it is ready, with the line that it said.
-func (m *machine) start(cfg Config) string {
-	m.t.Helper()
-	line, err := m.try(cfg)
-	if err != nil {
-		m.t.Fatalf("%s: %v", m.name, err)
-	}
-	return line
-}
-
-// try is start for a node that may refuse.
-func (m *machine) try(cfg Config) (string, error) {
-	m.t.Helper()
-	ready := make(chan string, 1)
-	cfg.Ready = func(line string) { ready <- line }
-	ctx, stop := context.WithCancel(context.Background())
-	finished := make(chan error, 1)
-	go func() { finished <- Run(ctx, cfg) }()
-	select {
-	case line := <-ready:
-		m.stop, m.finished = stop, finished
-		return line, nil
-	case err := <-finished:
-		stop()
-		if err == nil {
-			err = errors.New("it ended before it was ready")
-		}
-		return "", err
-	}
-}
-
-// halt stops the node cleanly and waits for it.
-func (m *machine) halt() {
-	m.t.Helper()
-	m.stop()
-	m.stop = nil
-	if err := <-m.finished; err != nil {
-		m.t.Errorf("%s ended with %v", m.name, err)
-	}
-}
-
-func (m *machine) admin() *admin.Client {
-	m.t.Helper()
-	c, err := admin.Dial(DefaultStateDir(m.replica))
-	if err != nil {
-		m.t.Fatalf("%s: %v", m.name, err)
-	}
-	return c
-}
-
-func (m *machine) status() admin.Status {
-	m.t.Helper()
-	s, err := m.admin().Status(m.t.Context())
-	if err != nil {
-		m.t.Fatalf("status of %s: %v", m.name, err)
-	}
-	return s
-}
-
-func (m *machine) inSync(n int) {
-	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
-	defer cancel()
-	if err := m.admin().WaitInSync(ctx, n); err != nil {
-		m.t.Fatalf("%d mirrors in sync with %s: %v; %s", n, m.name, err, summary(m.status()))
-	}
-}
-
-func (m *machine) write(name, text string) error {
-	m.t.Helper()
-	f, err := os.OpenFile(filepath.Join(m.mount, name), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func (m *machine) holds(path, text string) {
-	m.t.Helper()
-	got, err := os.ReadFile(path)
-	if err != nil || string(got) != text {
-		m.t.Errorf("%s of %s: %q, %v, want %q", path, m.name, got, err, text)
-	}
-}
-
-func (m *machine) promote(req admin.PromoteRequest) (admin.PromoteResult, error) {
-	m.t.Helper()
-	req.Mountpoint = m.mount
-	return m.admin().Promote(m.t.Context(), req)
-}
-
-// eventually waits for what is announced by nobody.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(20 * time.Second)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
-func summary(s admin.Status) string {
-	var text strings.Builder
-	s.WriteText(&text)
-	return text.String()
-}
-
-func equal(t *testing.T, a, b *machine) {
-	t.Helper()
-	ta, err := tree.Open(a.replica)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ta.Close()
-	tb, err := tree.Open(b.replica)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tb.Close()
-	differences, err := tree.Diff(ta, tb)
-	if err != nil || len(differences) > 0 {
-		t.Errorf("%s and %s differ: %q, %v", a.name, b.name, differences, err)
-	}
-}
 
 func TestPrimaryAlone(t *testing.T) {
 	a := newMachine(t, "alpha")
@@ -289,185 +95,6 @@ func TestBusyMountIsDetached(t *testing.T) {
 	t.Errorf("no event says that the mount was detached: %+v", s.Events)
 }
 
-// TestPromotion takes a volume from alpha to beta and brings alpha back.
-func TestPromotion(t *testing.T) {
-	a, b := newMachine(t, "alpha"), newMachine(t, "beta")
-	if line := b.start(b.config(Mirror, 0)); !strings.Contains(line, "listens on "+b.addr) {
-		t.Errorf("ready line %q", line)
-	}
-	if _, err := b.promote(admin.PromoteRequest{}); err == nil || !strings.Contains(err.Error(), "is new") {
-		t.Errorf("promote a node that never was a mirror: %v", err)
-	}
-	a.start(a.config(Primary, 1, b))
-	a.inSync(1)
-	if err := a.write("file", "first"); err != nil {
-		t.Fatal(err)
-	}
-	b.holds(filepath.Join(b.replica, "file"), "first")
-	for _, m := range []*machine{a, b} {
-		if s := m.status(); s.Verdict != admin.Healthy {
-			t.Errorf("%s: %s", m.name, summary(s))
-		}
-	}
-	if report, err := a.admin().Verify(t.Context()); err != nil || len(report.Peers) != 1 || !report.Peers[0].Checked || len(report.Peers[0].Differences) > 0 {
-		t.Errorf("verify: %+v, %v", report, err)
-	}
-	if err := b.admin().WaitInSync(t.Context(), 1); !errors.Is(err, admin.ErrNotPrimary) {
-		t.Errorf("wait on a mirror: %v, want ErrNotPrimary", err)
-	}
-
-	_, err := b.promote(admin.PromoteRequest{})
-	if !errors.Is(err, admin.ErrRefused) || !strings.Contains(err.Error(), "alpha is alive and connected: stop it first") {
-		t.Errorf("promote while the primary lives: %v", err)
-	}
-	a.halt()
-	result, err := b.promote(admin.PromoteRequest{Mirrors: []string{a.addr}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !result.Promised || result.Epoch.Number != 2 || !strings.Contains(strings.Join(result.Text, "\n"), "promised: nothing that was acknowledged as durable is missing") {
-		t.Errorf("promotion: %+v", result)
-	}
-	b.holds(filepath.Join(b.mount, "file"), "first")
-	if err := b.write("file", "second"); err != nil {
-		t.Error(err)
-	}
-
-	// Alpha knows nothing of it and starts as the primary that it was.
-	a.start(a.config(Primary, 0, b))
-	eventually(t, "alpha hears of beta's epoch", func() bool { return a.status().Deposed })
-	if err := a.write("file", "lost"); !errors.Is(err, syscall.EROFS) {
-		t.Errorf("write to a deposed primary: %v, want EROFS", err)
-	}
-	if s := a.status(); s.Verdict != admin.Down || !strings.Contains(s.Summary(), "deposed: epoch "+result.Epoch.String()) {
-		t.Errorf("status of a deposed primary: %s", summary(s))
-	}
-	a.halt()
-	if _, err := a.try(a.config(Primary, 0, b)); !errors.Is(err, ErrDeposed) {
-		t.Errorf("start of a deposed primary: %v, want ErrDeposed", err)
-	}
-	a.start(a.config(Mirror, 0))
-	b.inSync(1)
-	equal(t, a, b)
-	a.holds(filepath.Join(a.replica, "file"), "second")
-	if s := a.status(); s.Verdict != admin.Healthy || s.Deposed {
-		t.Errorf("alpha as a mirror: %s", summary(s))
-	}
-	a.halt()
-	if _, err := a.try(a.config(Primary, 0, b)); !errors.Is(err, ErrIsMirror) {
-		t.Errorf("start of a mirror as a primary: %v, want ErrIsMirror", err)
-	}
-}
-
-// TestPromotionOfThree: only with the other mirror reached and fenced is there
-// a promise, and a node that missed the promotion follows.
-func TestPromotionOfThree(t *testing.T) {
-	a, b, c := newMachine(t, "alpha"), newMachine(t, "beta"), newMachine(t, "gamma")
-	b.start(b.config(Mirror, 0))
-	c.start(c.config(Mirror, 0))
-	a.start(a.config(Primary, 1, b, c))
-	a.inSync(2)
-	if err := a.write("file", "first"); err != nil {
-		t.Fatal(err)
-	}
-	a.halt()
-	result, err := b.promote(admin.PromoteRequest{Mirrors: []string{c.addr}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !result.Promised || !strings.Contains(strings.Join(result.Text, "\n"), "1 other mirrors were reached and recorded epoch") {
-		t.Errorf("promotion: %+v", result)
-	}
-	b.inSync(1)
-	if err := b.write("file", "second"); err != nil {
-		t.Error(err)
-	}
-	equal(t, b, c)
-	// Gamma was fenced by beta and has joined it. Beta goes; gamma cannot
-	// promise anything, since alpha does not answer and beta's policy is 0.
-	b.halt()
-	result, err = c.promote(admin.PromoteRequest{})
-	if err != nil || result.Promised || !strings.Contains(strings.Join(result.Text, "\n"), "the primary has been silent since") {
-		t.Errorf("promotion: %+v, %v", result, err)
-	}
-	c.holds(filepath.Join(c.mount, "file"), "second")
-}
-
-// TestPromotionWithoutSync is refused, and forced.
-func TestPromotionWithoutSync(t *testing.T) {
-	a, b := newMachine(t, "alpha"), newMachine(t, "beta")
-	b.start(b.config(Mirror, 0))
-	a.start(a.config(Primary, 0, b))
-	a.inSync(1)
-	b.halt() // says that it is not in sync any more
-	if err := a.write("file", "alone"); err != nil {
-		t.Fatal(err)
-	}
-	a.halt()
-	b.start(b.config(Mirror, 0))
-	_, err := b.promote(admin.PromoteRequest{})
-	if !errors.Is(err, admin.ErrRefused) || !strings.Contains(err.Error(), "not in sync: the mirror was stopped") || !strings.Contains(err.Error(), "--force") {
-		t.Fatalf("promote a mirror that is not in sync: %v", err)
-	}
-	if s := b.status(); s.Role != admin.RoleMirror || s.Epoch.Number != 1 {
-		t.Errorf("after a refused promotion: %+v", s)
-	}
-	result, err := b.promote(admin.PromoteRequest{Force: true})
-	if err != nil || result.Promised || !strings.Contains(strings.Join(result.Text, "\n"), "what may be lost: everything since this mirror left the in-sync set") {
-		t.Errorf("forced: %+v, %v", result, err)
-	}
-	if err := b.write("file", "anew"); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestForcedPromotionFencesThePrimary: the session with a live primary is cut,
-// and when that one comes back it hears of the higher epoch.
-func TestForcedPromotionFencesThePrimary(t *testing.T) {
-	a, b := newMachine(t, "alpha"), newMachine(t, "beta")
-	b.start(b.config(Mirror, 0))
-	a.start(a.config(Primary, 0, b))
-	a.inSync(1)
-	result, err := b.promote(admin.PromoteRequest{Force: true})
-	if err != nil || result.Promised {
-		t.Fatalf("forced: %+v, %v", result, err)
-	}
-	eventually(t, "alpha is deposed", func() bool { return a.status().Deposed })
-	if err := a.write("file", "lost"); !errors.Is(err, syscall.EROFS) {
-		t.Errorf("write to a deposed primary: %v, want EROFS", err)
-	}
-	if err := b.write("file", "kept"); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestMountFailsAfterTheEpochIsTaken cannot go back, and says what to do.
-func TestPromotionChecksTheMountPointFirst(t *testing.T) {
-	a, b := newMachine(t, "alpha"), newMachine(t, "beta")
-	b.start(b.config(Mirror, 0))
-	a.start(a.config(Primary, 0, b))
-	a.inSync(1)
-	a.halt()
-	for mountpoint, says := range map[string]string{
-		"":                             "--mount MOUNTPOINT",
-		b.replica:                      "is the replica",
-		b.mount + "/none":              "does not exist: make it with `mkdir",
-		DefaultStateDir(b.replica):     "is the state directory",
-		filepath.Dir(b.replica):        "lies in the mount point",
-		filepath.Join(b.replica, "no"): "does not exist",
-	} {
-		if _, err := b.admin().Promote(t.Context(), admin.PromoteRequest{Mountpoint: mountpoint}); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("mount point %q: %v, want %q", mountpoint, err, says)
-		}
-	}
-	if _, err := b.promote(admin.PromoteRequest{Mirrors: []string{"beta.example.org:1"}}); !strings.Contains(err.Error(), ErrInsecure.Error()) {
-		t.Errorf("mirror beyond loopback: %v", err)
-	}
-	if s := b.status(); s.Role != admin.RoleMirror || !s.InSync {
-		t.Errorf("after promotions that could not be: %+v", s)
-	}
-}
-
 // callNode makes a call of the bulk lane, as a node that takes over does.
 func callNode(t *testing.T, m *machine, method string, in, out any) error {
 	t.Helper()
@@ -528,6 +155,36 @@ func TestFencedByACall(t *testing.T) {
 	}
 }
 
+// TestMutualTLS: nodes with certificates of one CA find each other, and others
+// are told what is wrong.
+func TestMutualTLS(t *testing.T) {
+	ca := t.TempDir()
+	if err := wire.InitCA(ca); err != nil {
+		t.Fatal(err)
+	}
+	with := func(cfg Config) Config {
+		dir, err := wire.Issue(ca, cfg.Name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cfg.TLS, err = wire.LoadTLS(dir); err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	a, b := newMachine(t, "alpha"), newMachine(t, "beta")
+	b.start(with(b.config(Mirror, 0)))
+	a.start(a.config(Primary, 0, b))
+	eventually(t, "alpha without a certificate hears no", func() bool { return a.status().Mirroring.Peers[0].Reason != "" })
+	a.halt()
+	a.start(with(a.config(Primary, 0, b)))
+	a.inSync(1)
+	if err := a.write("file", "first"); err != nil {
+		t.Error(err)
+	}
+	equal(t, a, b)
+}
+
 // TestPrimaryRefusesToBeAMirror, whoever connects.
 func TestPrimaryRefusesToBeAMirror(t *testing.T) {
 	a, b := newMachine(t, "alpha"), newMachine(t, "beta")
@@ -542,7 +199,7 @@ func TestPrimaryRefusesToBeAMirror(t *testing.T) {
 	}
 }
 
-// TestKilledPrimaryStartsAsAMirror is the operator's own decision to step down.
+// TestPrimaryStartsAsAMirror is the operator's own decision to step down.
 func TestPrimaryStartsAsAMirror(t *testing.T) {
 	a := newMachine(t, "alpha")
 	a.start(a.config(Primary, 0))

@@ -143,22 +143,18 @@ func (r *reign) committer(t term) (fs.Committer, error) {
 		r.alone = &alone{}
 		return r.alone, nil
 	}
-	m, s := n.cfg.Mirror, n.store.Get()
-	log, err := mirror.New(mirror.Config{
-		Line: t.line, Volume: s.Volume, Self: s.Node, Name: s.Name, Tree: n.tree,
-		Sync: m.Sync, Rules: m.Rules, MinInSync: m.MinInSync, OnShortage: m.OnShortage,
-		AckTimeout: m.AckTimeout, Heartbeat: m.Heartbeat, RingBytes: m.RingBytes,
-		Peers: t.peers, Set: t.set, Register: r, Software: n.software(), Logger: n.log,
-		Dial: func(ctx context.Context, addr string) (*wire.Session, error) {
-			return n.dial(ctx, addr, wire.LaneOps)
-		},
-		Event: n.event,
-		Fenced: func(epoch op.Epoch, by string) {
-			if err := r.stepDown(epoch, by); err != nil {
-				n.log.Error("deposed, and it cannot be recorded: the next start finds out again", "epoch", epoch, "by", by, "error", err)
-			}
-		},
-	})
+	s, cfg := n.store.Get(), n.cfg.Mirror.config(t.peers)
+	cfg.Line, cfg.Volume, cfg.Self, cfg.Name, cfg.Set = t.line, s.Volume, s.Node, s.Name, t.set
+	cfg.Tree, cfg.Register, cfg.Software, cfg.Logger, cfg.Event = n.tree, r, n.software(), n.log, n.event
+	cfg.Dial = func(ctx context.Context, addr string) (*wire.Session, error) {
+		return n.dial(ctx, addr, wire.LaneOps)
+	}
+	cfg.Fenced = func(epoch op.Epoch, by string) {
+		if err := r.stepDown(epoch, by); err != nil {
+			n.log.Error("deposed, and it cannot be recorded: the next start finds out again", "epoch", epoch, "by", by, "error", err)
+		}
+	}
+	log, err := mirror.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("set up mirroring: %w", err)
 	}
@@ -274,7 +270,22 @@ func (r *reign) waitInSync(ctx context.Context, n int) error {
 	if n > r.peers {
 		return admin.Errorf(admin.CodeFailed, "%s has %s: %d can never be in sync", r.node.cfg.Replica, plural(r.peers, "mirror"), n)
 	}
-	return r.log.WaitInSync(ctx, n)
+	for {
+		if err := r.log.WaitInSync(ctx, n); err != nil {
+			return err
+		}
+		// The set has a mirror before that knows it itself. Behind a barrier it
+		// does, and may be promoted. While calls are held back there is none.
+		if r.log.Status().Shortage {
+			return nil
+		}
+		if err := r.log.Drain(ctx); err != nil {
+			return fmt.Errorf("wait until the mirrors know that they are in sync: %w", err)
+		}
+		if len(r.log.Status().Set) >= n {
+			return nil
+		}
+	}
 }
 
 func (r *reign) verify(ctx context.Context) (*mirror.VerifyReport, error) {

@@ -164,7 +164,7 @@ func (n *node) checkPromotion(req admin.PromoteRequest) (mountpoint string, peer
 	if err := n.cfg.checkAddrs(peers); err != nil {
 		return "", nil, err
 	}
-	return mountpoint, peers, n.cfg.Mirror.checkQuorum(peers)
+	return mountpoint, peers, n.cfg.Mirror.check(Primary, peers)
 }
 
 // awaitSilence gives a session whose primary was killed just now the time to

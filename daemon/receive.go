@@ -25,8 +25,8 @@ type ReceiverConfig struct {
 	Software  string // name and version, for the messages of both sides
 	// Changed is called, without locks held, whenever Status may have changed.
 	Changed func()
-	// Degraded is called, without locks held, when the node has recorded that
-	// it is no longer in sync.
+	// Degraded is called when the node has recorded that it is no longer in
+	// sync. It must not wait for the session to end.
 	Degraded func(reason string)
 }
 

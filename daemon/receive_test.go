@@ -100,11 +100,11 @@ func (g *rig) connect() *sender {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	defer l.Close()
 	served, done := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(done)
 		conn, err := l.Accept()
+		l.Close() // one session; closed earlier it would reset it
 		if err != nil {
 			served <- err
 			return
@@ -118,6 +118,7 @@ func (g *rig) connect() *sender {
 	}()
 	ws, err := wire.Dial(g.t.Context(), l.Addr().String(), wire.LaneOps, nil)
 	if err != nil {
+		l.Close()
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() {
@@ -394,6 +395,7 @@ func TestRefusals(t *testing.T) {
 		{"detached", nil, nil, func(g *rig) { g.recv.Detach(t.Context()) }, wire.CodeNotAMirror, "b is being promoted: it is no mirror any more"},
 		{"stopped", nil, nil, func(g *rig) { g.recv.Stop(t.Context(), "stopped") }, wire.CodeBusy, "mirror b stops: start it again"},
 		{"second primary", nil, func(h *wire.Hello) { h.Node, h.Line.Epoch.Owner = 9, 9 }, func(g *rig) { g.connect().greet(hello()) }, wire.CodeSecondPrimary, "mirror b has a session with primary a (epoch 1/000000000000000a): stop that one first"},
+		{"second process of one primary", nil, func(h *wire.Hello) { h.Line.Incarnation++ }, func(g *rig) { g.connect().greet(hello()) }, wire.CodeSecondPrimary, "mirror b has a session with another process of primary a"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := newRig(t)

@@ -37,9 +37,18 @@ func (r *Receiver) refuse(h *wire.Hello) *wire.Refusal {
 	case st.Role == Primary:
 		return refusal(wire.CodeNotAMirror, "%s is itself the primary, with epoch %s: stop it and start it as a mirror first", r.name(), st.Epoch)
 	}
-	if s := r.current; s != nil && s.hello.Node != h.Node && epoch.Compare(s.hello.Line.Epoch) <= 0 {
-		return refusal(wire.CodeSecondPrimary, "mirror %s has a session with primary %s (epoch %s): stop that one first; %s comes second with epoch %s",
-			r.name(), s.hello.Name, s.hello.Line.Epoch, h.Name, epoch)
+	if s := r.current; s != nil {
+		now := s.hello.Line
+		switch {
+		case now.Epoch.Owner != epoch.Owner && epoch.Compare(now.Epoch) <= 0:
+			return refusal(wire.CodeSecondPrimary, "mirror %s has a session with primary %s (epoch %s): stop that one first; %s comes second with epoch %s",
+				r.name(), s.hello.Name, now.Epoch, h.Name, epoch)
+		case now.Epoch == epoch && now != h.Line && s.heard.alive(3*r.cfg.Heartbeat):
+			// A second process of the same node: its state directory was copied.
+			// One that was killed leaves a session that falls silent.
+			return refusal(wire.CodeSecondPrimary, "mirror %s has a session with another process of primary %s (line %s, this one is %s): if it still runs, stop it, and never start one state directory twice; if it was killed just now, this is tried again",
+				r.name(), s.hello.Name, now, h.Line)
+		}
 	}
 	if st.Volume == "" {
 		name, err := firstName(r.cfg.Tree.Dir())

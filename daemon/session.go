@@ -92,7 +92,7 @@ func (s *session) greet(ctx context.Context) error {
 		return fmt.Errorf("begin of %s: %w", s.hello.Name, err)
 	}
 	if err := s.begin(level, &begin); err != nil {
-		s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: err.Error()})
+		_ = s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: err.Error()}) // a courtesy
 		return fmt.Errorf("begin with %s: %w", s.hello.Name, err)
 	}
 	if err := s.control.send(wire.KindBegun, wire.Begun{}); err != nil {
@@ -260,10 +260,10 @@ func (s *session) finish(err error) error {
 	case errors.As(err, &leave):
 		// Recorded first, said afterwards (design, section 8). A failure to
 		// record is logged and shown by Status; the primary hears it anyway.
-		s.r.leave(leave)
-		s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: leave.reason, NotInSync: true})
+		_ = s.r.leave(leave)
+		_ = s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: leave.reason, NotInSync: true})
 	case errors.Is(err, errProtocol), errors.Is(err, wire.ErrCorrupt):
-		s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: err.Error()})
+		_ = s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: err.Error()})
 	}
 	return err
 }
@@ -344,6 +344,9 @@ type lifeSign struct {
 func (l *lifeSign) now() { l.since.Store(int64(time.Since(l.start))) }
 
 func (l *lifeSign) last() time.Time { return l.start.Add(time.Duration(l.since.Load())) }
+
+// alive reports whether the primary was heard within the last d.
+func (l *lifeSign) alive(d time.Duration) bool { return time.Since(l.last()) < d }
 
 // hearing is a stream whose bytes are signs of life.
 type hearing struct {

@@ -127,6 +127,7 @@ func (v *verify) walk(ctx context.Context, path string) error {
 	case err != nil:
 		return fmt.Errorf("%q: %w", path, err)
 	case s.file:
+		v.report.Bytes += uint64(s.put.Attr.Size)
 		return v.content(ctx, path)
 	}
 	for _, e := range s.names {
@@ -169,7 +170,6 @@ func (v *verify) content(ctx context.Context, path string) error {
 		if err != nil && !moved(err) {
 			return fmt.Errorf("%q: %w", path, err)
 		}
-		v.report.Bytes += uint64(off - from)
 		if off-from < stride {
 			return nil
 		}

@@ -76,13 +76,9 @@ func (n found) waitInSync(ctx context.Context, count int) error {
 	for {
 		client, err := admin.Dial(n.stateDir)
 		if err == nil {
-			if err = client.WaitInSync(ctx, count); err == nil {
-				return nil
-			}
-			if s, statusErr := client.Status(ctx); statusErr == nil && !starting(&s) {
-				return err
-			}
-		} else if !errors.Is(err, admin.ErrNotRunning) {
+			err = client.WaitInSync(ctx, count)
+		}
+		if !errors.Is(err, admin.ErrStarting) && !errors.Is(err, admin.ErrNotRunning) {
 			return err
 		}
 		select {
@@ -92,9 +88,6 @@ func (n found) waitInSync(ctx context.Context, count int) error {
 		}
 	}
 }
-
-// starting reports whether a running node has no role to show yet.
-func starting(s *admin.Status) bool { return s.Line == nil && s.Receiving == nil }
 
 // missing says who is not in sync.
 func (n found) missing(count int) string {

@@ -46,6 +46,7 @@ type Code string
 const (
 	CodeRefused    Code = "refused"     // the node could, but must not without --force
 	CodeNotPrimary Code = "not_primary" // asked of a mirror, but only a primary can
+	CodeStarting   Code = "starting"    // the node has no role yet: try again
 	CodeFailed     Code = "failed"      // anything else
 )
 
@@ -57,8 +58,8 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// Is makes errors.Is compare codes, so that Refused and NotPrimary match
-// whatever the message.
+// Is makes errors.Is compare codes, so that the sentinels below match whatever
+// the message.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Message == "" && t.Code == e.Code
@@ -70,10 +71,10 @@ func Errorf(code Code, format string, args ...any) *Error {
 }
 
 var (
-	// ErrRefused matches every Error of CodeRefused, ErrNotPrimary of
-	// CodeNotPrimary.
+	// Each matches every Error of its code.
 	ErrRefused    = &Error{Code: CodeRefused}
 	ErrNotPrimary = &Error{Code: CodeNotPrimary}
+	ErrStarting   = &Error{Code: CodeStarting}
 	// ErrNotRunning: no node answers at the state directory's socket.
 	ErrNotRunning = errors.New("no node is running")
 )
