@@ -189,11 +189,12 @@ var framePool = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return 
 // put is the one place where an LSN is given. The caller holds mu.
 func (l *Log) put(frame []byte, o *op.Op, to uint32) op.LSN {
 	lsn := l.ring.append(frame, to)
-	if !o.Kind.Repair() {
-		for _, p := range l.peers {
-			if p.pending != nil {
-				p.pending.follow(o)
-			}
+	for _, p := range l.peers {
+		if p.pending != nil && !o.Kind.Repair() {
+			p.pending.follow(o)
+		}
+		if to&p.bit == 0 && p.cursor == lsn {
+			p.cursor++ // it has all before, and this is not for it: no need to wake it
 		}
 	}
 	if to == toAll {
@@ -292,8 +293,8 @@ func (l *Log) disown(why string) {
 	}
 }
 
-// Drain returns once everything that was ordered before is applied and durable
-// on every in-sync mirror.
+// Drain returns once everything that was ordered before is applied on every
+// in-sync mirror, and every barrier of it is durable there.
 func (l *Log) Drain(ctx context.Context) error {
 	o := &op.Op{Kind: op.Fsync, Path: op.Root, Flags: op.Barrier}
 	a, err := l.order(o, toAll)

@@ -1,0 +1,126 @@
+package mirror
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+func frameOf(t *testing.T, path string, data []byte) []byte {
+	t.Helper()
+	f, err := wire.AppendOp(nil, 1, &op.Op{Kind: op.Write, Path: path, Data: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// lsnsIn reads a run as the mirror would.
+func lsnsIn(t *testing.T, run []byte) []op.LSN {
+	t.Helper()
+	var lsns []op.LSN
+	r := wire.NewReader(bytes.NewReader(run))
+	for {
+		h, _, err := r.Next()
+		if err != nil {
+			return lsns
+		}
+		lsns = append(lsns, h.LSN)
+	}
+}
+
+func TestRingAddresses(t *testing.T) {
+	r := newRing(64 << 20)
+	frame := frameOf(t, "a", []byte("x"))
+	for _, to := range []uint32{toAll, 1, 2, toAll, 2, 2, 1} {
+		r.append(bytes.Clone(frame), to)
+	}
+	for bit, want := range map[uint32]string{1: "[1 2 4 7]", 2: "[1 3 4 5 6]", 4: "[1 4]"} {
+		var got []op.LSN
+		for from := op.LSN(1); from < r.next; {
+			run, next, ok := r.read(from, bit, 1<<20)
+			if !ok {
+				t.Fatalf("bit %d fell off at %d", bit, from)
+			}
+			got = append(got, lsnsIn(t, run)...)
+			if next == from {
+				break
+			}
+			from = next
+		}
+		if fmt.Sprint(got) != want {
+			t.Errorf("bit %d got %v, want %s", bit, got, want)
+		}
+	}
+}
+
+func TestRingFallsOff(t *testing.T) {
+	r := newRing(4 << 20)
+	frame := frameOf(t, "a", make([]byte, 100<<10))
+	for range 200 {
+		r.append(bytes.Clone(frame), toAll)
+	}
+	if _, _, ok := r.read(1, 1, 1<<20); ok {
+		t.Error("the first of 20 MB is still in a ring of 4 MiB")
+	}
+	if r.bytes > r.limit {
+		t.Errorf("the ring holds %d bytes, limit %d", r.bytes, r.limit)
+	}
+	run, next, ok := r.read(r.oldest(), 1, 1)
+	if !ok || next != r.oldest()+1 || len(lsnsIn(t, run)) != 1 {
+		t.Errorf("oldest: %v, next %d", ok, next)
+	}
+	if _, _, ok := r.read(r.next, 1, 1); !ok {
+		t.Error("a cursor at the end has fallen off")
+	}
+	if _, _, ok := r.read(r.next+1, 1, 1); ok {
+		t.Error("a cursor beyond the end is taken")
+	}
+	r.drop()
+	if _, _, ok := r.read(r.next-1, 1, 1); ok {
+		t.Error("a cursor survived the drop")
+	}
+}
+
+// TestRingRunsStay sees that bytes handed out do not change while the ring
+// moves on.
+func TestRingRunsStay(t *testing.T) {
+	r := newRing(4 << 20)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	type held struct{ run, copy []byte }
+	var all []held
+	cursor := op.LSN(1)
+	for range 2000 {
+		r.append(frameOf(t, "f", make([]byte, rnd.IntN(20<<10))), toAll)
+		if rnd.IntN(3) == 0 {
+			run, next, ok := r.read(cursor, 1, 256<<10)
+			if !ok {
+				cursor = r.oldest()
+				continue
+			}
+			all = append(all, held{run, bytes.Clone(run)})
+			cursor = next
+		}
+	}
+	for i, h := range all {
+		if !bytes.Equal(h.run, h.copy) {
+			t.Fatalf("run %d changed after it was handed out", i)
+		}
+	}
+}
+
+func BenchmarkRingAppend4K(b *testing.B) {
+	r := newRing(64 << 20)
+	frame, err := wire.AppendOp(nil, 1, &op.Op{Kind: op.Write, Path: "Data.fs", Data: make([]byte, 4096)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(4096)
+	for b.Loop() {
+		r.append(frame, toAll)
+	}
+}
