@@ -100,7 +100,7 @@ func (n *node) open(ctx context.Context) error {
 	}
 	if n.cfg.Role == Primary {
 		if err := fs.CleanStale(n.cfg.Mountpoint); err != nil {
-			return fmt.Errorf("mount point %s: %w", n.cfg.Mountpoint, err)
+			return fmt.Errorf("mount point: %w", err)
 		}
 	}
 	if n.tree, err = tree.Open(n.cfg.Replica); err != nil {
@@ -197,11 +197,12 @@ func (n *node) playing() (role, error) {
 // ready tells whoever started the node that it serves, once, and the service
 // manager what it is at each change of its role.
 func (n *node) ready(line string) {
-	if !n.serving {
+	if n.serving {
+		n.log.Info(line)
+	} else {
 		n.serving = true
 		n.cfg.Ready(line)
 	}
-	n.log.Info(line)
 	notify(n.log, "READY=1", "STATUS="+line)
 }
 

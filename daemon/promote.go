@@ -152,7 +152,7 @@ func (n *node) checkPromotion(req admin.PromoteRequest) (mountpoint string, peer
 		return "", nil, err
 	}
 	if err := fs.CleanStale(mountpoint); err != nil {
-		return "", nil, fmt.Errorf("mount point %s: %w", mountpoint, err)
+		return "", nil, fmt.Errorf("mount point: %w", err)
 	}
 	peers = n.cfg.Mirror.Peers
 	if len(req.Mirrors) > 0 {

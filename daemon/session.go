@@ -181,6 +181,9 @@ func (s *session) listen() error {
 		}
 		switch kind {
 		case wire.KindHeartbeat:
+			// Answered, since the primary may be configured to expect signs of
+			// life more often than this node gives them by itself.
+			err = s.control.send(wire.KindHeartbeat, wire.Heartbeat{Sent: time.Now()})
 		case wire.KindPolicy:
 			err = s.policy(payload)
 		case wire.KindPrepareJoin:
@@ -227,9 +230,10 @@ func (s *session) prepare() error {
 }
 
 // beat sends heartbeats and ends the session of a primary that is silent for
-// three of them.
+// three of them, this node's or its own, whichever are longer.
 func (s *session) beat(ctx context.Context) error {
 	s.heard.now() // what the greeting took on this side is not the primary's silence
+	patience := 3 * max(s.r.cfg.Heartbeat, s.r.cfg.Store.Get().Policy.Heartbeat)
 	tick := time.NewTicker(s.r.cfg.Heartbeat)
 	defer tick.Stop()
 	noted := time.Now()
@@ -239,10 +243,10 @@ func (s *session) beat(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if silent := time.Since(s.heard.last()); silent > 3*s.r.cfg.Heartbeat {
+		if silent := time.Since(s.heard.last()); silent > patience {
 			return fmt.Errorf("%s has been silent for %v", s.hello.Name, silent.Round(time.Millisecond))
 		}
-		if err := s.control.send(wire.KindHeartbeat, wire.Heartbeat{}); err != nil {
+		if err := s.control.send(wire.KindHeartbeat, wire.Heartbeat{Sent: time.Now()}); err != nil {
 			return fmt.Errorf("heartbeat to %s: %w", s.hello.Name, err)
 		}
 		if time.Since(noted) > time.Minute {

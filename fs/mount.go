@@ -222,8 +222,9 @@ func CleanStale(mountpoint string) error {
 		if len(mounts) == 0 {
 			return nil
 		}
-		var st unix.Stat_t
-		err = unix.Stat(point, &st)
+		// statfs asks the server each time; what stat says may be cached.
+		var st unix.Statfs_t
+		err = restart(func() error { return unix.Statfs(point, &st) })
 		if err != unix.ENOTCONN && err != unix.ECONNABORTED {
 			return fmt.Errorf("%s: %s: %w (umount it first, or choose another mount point)", point, mounts[len(mounts)-1].kind, ErrMounted)
 		}

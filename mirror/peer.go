@@ -607,7 +607,7 @@ func (p *peer) status() PeerStatus {
 
 // policy is what a mirror has to know to be promoted by the rules (RULES.md 14).
 func (l *Log) policy() wire.Policy {
-	p := wire.Policy{MinInSync: l.cfg.MinInSync, OnShortage: string(l.cfg.OnShortage), Set: l.sync.set()}
+	p := wire.Policy{MinInSync: l.cfg.MinInSync, OnShortage: string(l.cfg.OnShortage), Set: l.sync.set(), Heartbeat: l.cfg.Heartbeat}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, peer := range l.peers {

@@ -80,6 +80,9 @@ type Policy struct {
 	OnShortage string      `json:"on_shortage"`
 	Set        []op.NodeID `json:"set"`
 	Members    []Member    `json:"members"`
+	// Heartbeat is how often the primary gives a sign of life. A mirror waits
+	// for three of these, or of its own if that is longer.
+	Heartbeat time.Duration `json:"heartbeat"`
 }
 
 // Member is one mirror as the primary is configured.

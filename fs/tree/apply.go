@@ -16,7 +16,8 @@ func (t *Tree) Apply(o *op.Op) error { return t.apply(o, false) }
 
 // ApplyLenient makes the same change to a replica that is being repaired: what
 // is in the way is removed, what is to go may be gone. An error says that the
-// op could not be applied and changed nothing that matters.
+// op could not be applied to the objects that it names, which then have to be
+// repaired; the directories have the times that it carries all the same.
 func (t *Tree) ApplyLenient(o *op.Op) error { return t.apply(o, true) }
 
 func (t *Tree) apply(o *op.Op, lenient bool) error {
@@ -24,13 +25,19 @@ func (t *Tree) apply(o *op.Op, lenient bool) error {
 		return err
 	}
 	a := applier{t, o, lenient}
-	if err := a.change(); err != nil {
-		return fmt.Errorf("%s %q: %w", o.Kind, o.Path, err)
+	err := a.change()
+	if err != nil {
+		err = fmt.Errorf("%s %q: %w", o.Kind, o.Path, err)
+	} else if err = a.results(); err != nil {
+		err = fmt.Errorf("%s %q: set the results: %w", o.Kind, o.Path, err)
 	}
-	if err := a.results(); err != nil {
-		return fmt.Errorf("%s %q: set the results: %w", o.Kind, o.Path, err)
+	if err != nil && !lenient {
+		return err
 	}
-	return nil
+	if timesErr := a.dirTimes(); err == nil && timesErr != nil {
+		err = fmt.Errorf("%s %q: set the directory's times: %w", o.Kind, o.Path, timesErr)
+	}
+	return err
 }
 
 // checkPaths refuses paths that could lead out of the tree.
@@ -183,6 +190,9 @@ func (a applier) rename() error {
 	if !a.lenient || a.Arg&unix.RENAME_EXCHANGE != 0 {
 		return err
 	}
+	if err == nil {
+		return a.renamed(from)
+	}
 	for _, inTheWay := range []error{unix.EEXIST, unix.ENOTEMPTY, unix.EISDIR, unix.ENOTDIR} {
 		if errors.Is(err, inTheWay) {
 			if err := a.makeWay(a.Path2); err != nil {
@@ -192,6 +202,24 @@ func (a applier) rename() error {
 		}
 	}
 	return err
+}
+
+// renamed returns an error if the old name is there still: rename(2) does
+// nothing to two names of one file. In a replica that is being repaired they
+// may be of one file although on the primary they are not, or the other way
+// round; only the primary can tell.
+func (a applier) renamed(from At) error {
+	if a.Path == a.Path2 || a.Arg&unix.RENAME_WHITEOUT != 0 {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(from.FD, from.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if missing(err) {
+			return nil
+		}
+		return err
+	}
+	return fmt.Errorf("and %q are names of one file here: %w", a.Path2, unix.EEXIST)
 }
 
 // write writes all of the data.
@@ -263,23 +291,13 @@ func copyByHand(from, to int, off, off2, n int64) error {
 // onFile calls fn with a descriptor of the regular file at path, open for
 // reading and writing. The descriptor is kept for the next op on the path.
 func (a applier) onFile(path string, fn func(fd int) error) error {
-	c := a.files.get(path)
+	c, drops := a.files.get(path)
 	if c == nil {
-		at, err := a.At(path)
+		fd, _, err := a.openRegular(path, unix.O_RDWR)
 		if err != nil {
 			return err
 		}
-		fd, err := openat(at.FD, at.Name, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK)
-		at.Close()
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-			unix.Close(fd)
-			return errors.Join(err, fmt.Errorf("%q is not a regular file: %w", path, unix.ENXIO))
-		}
-		c = a.files.put(path, fd)
+		c = a.files.put(path, fd, drops)
 	}
 	defer c.release()
 	return fn(c.fd)
@@ -302,20 +320,22 @@ func (a applier) xattr() error {
 	return err
 }
 
-// results sets what the op carries of its results: the attributes of the
-// object, and then the times of the directories that were changed.
+// results sets the attributes of the object that the op carries.
 func (a applier) results() error {
-	if path := a.object(); path != "" && a.Attr.Valid&^op.AttrSize != 0 {
-		at, err := a.At(path)
-		if err != nil {
-			return err
-		}
-		err = at.setAttr(&a.Attr)
-		at.Close()
-		if err != nil {
-			return err
-		}
+	path := a.object()
+	if path == "" || a.Attr.Valid&^op.AttrSize == 0 {
+		return nil
 	}
+	at, err := a.At(path)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	return at.setAttr(&a.Attr)
+}
+
+// dirTimes sets the times of the directories that the op changed.
+func (a applier) dirTimes() error {
 	if a.Kind == op.PutNames {
 		return nil // Dir is its own
 	}
@@ -343,11 +363,14 @@ func (a applier) setDir(path string, mtime op.Time) error {
 	}
 	dir, _ := op.SplitPath(path)
 	at, err := a.At(dir)
-	if err != nil {
-		return err
+	if err == nil {
+		defer at.Close()
+		err = at.setTimes(&op.Attr{Valid: op.AttrMtime, Mtime: mtime})
 	}
-	defer at.Close()
-	return at.setTimes(&op.Attr{Valid: op.AttrMtime, Mtime: mtime})
+	if a.lenient && missing(err) {
+		return nil // it has yet to be put, with its time
+	}
+	return err
 }
 
 // setAttr sets owner, then mode, since a change of owner clears mode bits, and

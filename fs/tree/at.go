@@ -33,6 +33,9 @@ const maxStep = 4000
 // root is "." in itself.
 func (t *Tree) At(path string) (At, error) {
 	dir, name := op.SplitPath(path)
+	if name == ".." { // the one name that leads out of its directory
+		return At{}, pathError("open", path, unix.EINVAL)
+	}
 	if dir == op.Root {
 		return At{FD: int(t.root.Fd()), Name: name}, nil
 	}
@@ -45,14 +48,15 @@ func (t *Tree) At(path string) (At, error) {
 
 // openDir returns a descriptor of a directory below the root.
 func (t *Tree) openDir(dir string) (*cachedFD, error) {
-	if c := t.dirs.get(dir); c != nil {
+	c, drops := t.dirs.get(dir)
+	if c != nil {
 		return c, nil
 	}
 	fd, err := t.walkTo(dir)
 	if err != nil {
 		return nil, pathError("open directory", dir, err)
 	}
-	return t.dirs.put(dir, fd), nil
+	return t.dirs.put(dir, fd, drops), nil
 }
 
 // walkTo opens dir in as many steps as its length needs.
@@ -65,7 +69,10 @@ func (t *Tree) walkTo(dir string) (int, error) {
 	for rest := dir; ; {
 		step := rest
 		if len(step) > maxStep {
-			step = step[:strings.LastIndexByte(step[:maxStep], '/')]
+			// Without a slash the name is too long for the kernel to take.
+			if i := strings.LastIndexByte(step[:maxStep], '/'); i > 0 {
+				step = step[:i]
+			}
 		}
 		fd, err := unix.Openat2(at, step, &how)
 		for errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
@@ -94,6 +101,7 @@ type fdCache struct {
 	limit int
 	open  map[string]*cachedFD
 	clock uint64
+	drops uint64 // how often drop was called
 }
 
 // cachedFD is a descriptor that closes once nobody uses it and it is not in
@@ -110,8 +118,9 @@ func newFDCache(limit int) *fdCache {
 	return &fdCache{limit: limit, open: make(map[string]*cachedFD)}
 }
 
-// get returns a kept descriptor, to be released, or nil.
-func (c *fdCache) get(path string) *cachedFD {
+// get returns a kept descriptor, to be released, or nil. Whoever then opens
+// one passes the second result on to put.
+func (c *fdCache) get(path string) (*cachedFD, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := c.open[path]
@@ -120,13 +129,18 @@ func (c *fdCache) get(path string) *cachedFD {
 		c.clock++
 		f.used = c.clock
 	}
-	return f
+	return f, c.drops
 }
 
-// put keeps a descriptor and returns it for use, to be released.
-func (c *fdCache) put(path string, fd int) *cachedFD {
+// put keeps a descriptor and returns it for use, to be released. If anything
+// was dropped since get it is not kept: it may have been opened before a rename
+// and would stand for the wrong object ever after.
+func (c *fdCache) put(path string, fd int, drops uint64) *cachedFD {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if drops != c.drops {
+		return &cachedFD{cache: c, fd: fd, users: 1}
+	}
 	if old := c.open[path]; old != nil {
 		c.remove(path, old)
 	}
@@ -149,6 +163,7 @@ func (c *fdCache) put(path string, fd int) *cachedFD {
 func (c *fdCache) drop(path string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.drops++
 	for p, f := range c.open {
 		if op.Within(p, path) {
 			c.remove(p, f)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -45,7 +46,11 @@ func (t *Tree) comparePut(o *op.Op) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return describeDifferences(here, o, "the primary has"), nil
+	all := describeDifferences(here, o, "the primary has")
+	if o.Arg == 1 && here.Arg > 1 {
+		all = append(all, fmt.Sprintf("has %d names, the primary has just this one", here.Arg))
+	}
+	return all, nil
 }
 
 // describeDifferences says how one Put differs from another, whose side is
@@ -126,7 +131,7 @@ func (t *Tree) compareNames(o *op.Op) ([]string, error) {
 		all = append(all, fmt.Sprintf("extra name %q", name))
 	}
 	for _, name := range o.Names {
-		if !slices.ContainsFunc(entries, func(e Entry) bool { return e.Name == name }) {
+		if _, ok := slices.BinarySearchFunc(entries, name, func(e Entry, n string) int { return strings.Compare(e.Name, n) }); !ok {
 			all = append(all, fmt.Sprintf("name %q is missing", name))
 		}
 	}

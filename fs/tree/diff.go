@@ -129,7 +129,7 @@ func (d *differ) data(path string, sizeX, sizeY int64) error {
 func (d *differ) sameOnDisk(path string, region int64) (bool, error) {
 	var digests [2][]byte
 	for i, t := range []*Tree{d.a, d.b} {
-		f, _, err := t.openRegular(path)
+		f, _, err := t.openData(path)
 		if err != nil {
 			return false, err
 		}

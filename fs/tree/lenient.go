@@ -8,8 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// missing reports whether err says that nothing is at a path.
-func missing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
+// missing reports whether err says that nothing is at a path: there is no such
+// name, or what would have to be a directory on the way is something else
+// (ELOOP: a symbolic link).
+func missing(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+}
 
 // makeWay removes what is at path, if anything, and leaves the directory's
 // mtime as it was: a repair is not a change of the volume.
@@ -49,7 +53,7 @@ func (t *Tree) keepMtime(dir string, fn func() error) error {
 
 // Remove removes what is at path with all below it. Nothing there is fine.
 func (t *Tree) Remove(path string) error {
-	t.Forget(path)
+	defer t.Forget(path) // afterwards: others may look while it is there
 	at, err := t.At(path)
 	if missing(err) {
 		return nil

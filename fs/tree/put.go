@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"slices"
 
@@ -76,6 +77,13 @@ func (a applier) putAttr() error {
 		return err
 	}
 	is, want := AttrOf(&st), a.Attr
+	// The size first: a change of data takes file capabilities away, which are
+	// an xattr (ATTR_KILL_PRIV in Linux, for root as well).
+	if want.Valid&op.AttrSize != 0 && is.Mode&unix.S_IFMT == unix.S_IFREG && is.Size != want.Size {
+		if err := a.onFile(a.Path, func(fd int) error { return unix.Ftruncate(fd, want.Size) }); err != nil {
+			return err
+		}
+	}
 	if is.UID != want.UID || is.GID != want.GID || is.Mode != want.Mode {
 		set := want
 		set.Valid &= op.AttrOwner | op.AttrMode
@@ -85,11 +93,6 @@ func (a applier) putAttr() error {
 	}
 	if err := at.putXattrs(a.Xattrs); err != nil {
 		return err
-	}
-	if want.Valid&op.AttrSize != 0 && is.Size != want.Size {
-		if err := a.onFile(a.Path, func(fd int) error { return unix.Ftruncate(fd, want.Size) }); err != nil {
-			return err
-		}
 	}
 	return at.setTimes(&op.Attr{Valid: want.Valid & op.AttrMtime, Mtime: want.Mtime})
 }
@@ -102,16 +105,29 @@ func (a At) putXattrs(want []op.Xattr) error {
 	}
 	for _, h := range have {
 		if !slices.ContainsFunc(want, func(w op.Xattr) bool { return w.Name == h.Name }) {
-			if err := unix.Lremovexattr(a.proc(), h.Name); err != nil && !errors.Is(err, unix.ENODATA) {
+			err := unix.Lremovexattr(a.proc(), h.Name)
+			if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
 				return err
 			}
 		}
 	}
+	// What becomes shorter comes first: there is room for all at the end, but
+	// not for the longer values of before and after together.
+	growth := func(w op.Xattr) int {
+		i := slices.IndexFunc(have, func(h op.Xattr) bool { return h.Name == w.Name })
+		if i < 0 {
+			return len(w.Value)
+		}
+		return len(w.Value) - len(have[i].Value)
+	}
+	want = slices.SortedStableFunc(slices.Values(want), func(x, y op.Xattr) int { return cmp.Compare(growth(x), growth(y)) })
 	for _, w := range want {
 		if slices.ContainsFunc(have, func(h op.Xattr) bool { return h.Name == w.Name && bytes.Equal(h.Value, w.Value) }) {
 			continue
 		}
-		if err := unix.Lsetxattr(a.proc(), w.Name, w.Value, 0); err != nil {
+		// A file system that does not have an attribute of this kind cannot be
+		// repaired; a verify says so.
+		if err := unix.Lsetxattr(a.proc(), w.Name, w.Value, 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
 			return err
 		}
 	}

@@ -82,7 +82,10 @@ func (s state) object(path string) error {
 			return err
 		}
 		if put.Attr.Size > 0 {
-			return s.times(path)
+			// Data takes file capabilities away and moves the mtime.
+			again := *put
+			again.Flags, again.Arg = 0, 0
+			return s.emit(&again)
 		}
 	case unix.S_IFDIR:
 		entries, err := s.Names(path)
