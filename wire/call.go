@@ -86,12 +86,14 @@ func receive(c net.Conn, k Kind, v any) error {
 // is, any other as a refusal with its text.
 type Handler func(ctx context.Context, method string, body json.RawMessage) (any, error)
 
-// ServeCalls answers calls until the session ends, side by side. It returns
-// after the last of them.
+// ServeCalls answers calls, side by side, until ctx or the session ends, and
+// closes the session. It returns after the last of them, nil if the peer closed
+// the session.
 func ServeCalls(ctx context.Context, s *Session, handle Handler) error {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
+	defer s.Close()
 	var calls sync.WaitGroup
 	defer calls.Wait()
 	defer cancel()

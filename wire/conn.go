@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -20,6 +21,7 @@ const mergeSize = 64 << 10
 // written while a write is under way goes out together.
 type merging struct {
 	net.Conn
+	raw  net.Conn      // below Conn's encryption; closing it cannot block
 	wake chan struct{} // room for one: there is something to send, or the end
 	done chan struct{} // closed when the sender has ended
 
@@ -32,9 +34,9 @@ type merging struct {
 
 var errClosed = errors.New("connection closed")
 
-func newMerging(c net.Conn) *merging {
+func newMerging(c, raw net.Conn) *merging {
 	m := &merging{
-		Conn: c, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		Conn: c, raw: raw, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		pending: make([]byte, 0, mergeSize), spare: make([]byte, 0, mergeSize),
 	}
 	m.room.L = &m.mu
@@ -100,10 +102,13 @@ func (m *merging) send() {
 	}
 }
 
-// lastWords bounds how long Close waits for the buffer to be taken.
+// lastWords bounds how long Close takes.
 const lastWords = time.Second
 
-// Close sends what was written, within a second, and closes the connection.
+// Close sends what was written and closes the connection, within a second. It
+// ends its own direction first and reads until the peer has ended the other:
+// closing with bytes unread would send a reset, which can overtake what was
+// written last.
 func (m *merging) Close() error {
 	m.mu.Lock()
 	if m.failed == nil {
@@ -111,15 +116,21 @@ func (m *merging) Close() error {
 	}
 	m.room.Broadcast()
 	m.mu.Unlock()
-	// A failure to set it means that the connection is dead, and so will be
-	// the write.
-	_ = m.Conn.SetWriteDeadline(time.Now().Add(lastWords))
+	// Errors from here on mean that the connection is dead already.
+	_ = m.raw.SetDeadline(time.Now().Add(lastWords))
 	select {
 	case m.wake <- struct{}{}:
 	default:
 	}
 	<-m.done
-	return m.Conn.Close()
+	if half, ok := m.raw.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		// Whoever still reads Conn gets only a part of what comes, and nobody
+		// is left to use it.
+		_, _ = io.Copy(io.Discard, m.raw)
+	}
+	// Not Conn: TLS would wait for another five seconds to take leave of a
+	// peer that does not read. The protocol has a goodbye of its own.
+	return m.raw.Close()
 }
 
 // Options of a connection between nodes.

@@ -15,6 +15,10 @@
 //	standbyfs-bulk/1   a yamux session, one stream a job: calls between nodes
 //	standbyfs-raft/1   reserved for the cluster's decisions
 //
+// The acceptor answers with a line, "ok" or "no " and the reason, and only then
+// yamux begins. The answer comes when it has looked at the certificate, so that
+// who dials hears of a wrong one, and of a lane that is not served.
+//
 // # Frames
 //
 // Everything on a stream is a frame: a header of 48 bytes and a payload.

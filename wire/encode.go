@@ -3,6 +3,8 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 )
@@ -41,6 +43,7 @@ func AppendOp(dst []byte, epoch uint64, o *op.Op) ([]byte, error) {
 		return dst, fmt.Errorf("an op of kind %s does not travel", o.Kind)
 	}
 	start := len(dst)
+	dst = slices.Grow(dst, HeaderSize+64+len(o.Path)+len(o.Data)) // mostly enough
 	dst = append(dst, make([]byte, HeaderSize+4)...)
 	fields := uint32(0)
 	text := func(bit uint32, s string) {
@@ -198,12 +201,14 @@ func DecodeOp(h Header, payload []byte, o *op.Op) error {
 		o.Data = d.bytes()
 	}
 	if has(hasXattrs) {
-		for range d.count(2) {
+		n := d.count(2)
+		o.Xattrs = make([]op.Xattr, 0, n)
+		for range n {
 			o.Xattrs = append(o.Xattrs, op.Xattr{Name: string(d.bytes()), Value: d.bytes()})
 		}
 	}
 	if has(hasNames) {
-		n := d.count(1)
+		n := d.count(2) // no name is empty
 		o.Names = make([]string, 0, n)
 		for range n {
 			o.Names = append(o.Names, string(d.bytes()))
@@ -234,6 +239,11 @@ func DecodeOp(h Header, payload []byte, o *op.Op) error {
 func checkPaths(o *op.Op) error {
 	if err := op.CheckPath(o.Path); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrCorrupt, o.Kind, err)
+	}
+	for _, name := range o.Names {
+		if err := op.CheckPath(name); err != nil || name == op.Root || strings.Contains(name, "/") {
+			return fmt.Errorf("%w: %s: %q is no name", ErrCorrupt, o.Kind, name)
+		}
 	}
 	switch o.Kind {
 	case op.Link, op.Rename, op.CopyRange, op.PutLink:

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -56,11 +54,13 @@ func (s *Session) Lane() Lane { return s.lane }
 // PeerName returns the name in the peer's certificate, or its address.
 func (s *Session) PeerName() string { return s.peer }
 
-// Log returns the stream of ops. It belongs to one writer and one reader.
+// Log returns the stream of ops of an ops session. It belongs to one writer and
+// one reader.
 func (s *Session) Log() net.Conn { return s.log }
 
-// Control returns the stream of messages. It belongs to one writer and one
-// reader.
+// Control returns the stream of messages of an ops session. It belongs to one
+// writer and one reader. It has a window of its own: a log whose reader stands
+// still holds up nothing here.
 func (s *Session) Control() net.Conn { return s.control }
 
 // Open opens a stream on the bulk lane.
@@ -69,11 +69,18 @@ func (s *Session) Open() (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a stream to %s: %w", s.peer, err)
 	}
-	return c, nil
+	return records{c}, nil
 }
 
-// Accept waits for a stream that the peer opens on the bulk lane.
-func (s *Session) Accept() (net.Conn, error) { return s.mux.AcceptStream() }
+// Accept waits for a stream that the peer opens on the bulk lane. The error is
+// io.EOF where the peer closed the session.
+func (s *Session) Accept() (net.Conn, error) {
+	c, err := s.mux.AcceptStream()
+	if err != nil {
+		return nil, err
+	}
+	return records{c}, nil
+}
 
 // Close ends the session. What was written before is still sent, within a
 // second. Everything that reads or writes one of its streams returns.
@@ -101,7 +108,8 @@ func Dial(ctx context.Context, addr string, lane Lane, tc *tls.Config) (*Session
 
 func dialOn(ctx context.Context, conn net.Conn, addr string, lane Lane, tc *tls.Config) (*Session, error) {
 	tune(conn)
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	raw := conn
+	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	peer := addr
 	if tc == nil {
@@ -120,10 +128,16 @@ func dialOn(ctx context.Context, conn net.Conn, addr string, lane Lane, tc *tls.
 		if err := t.HandshakeContext(ctx); err != nil {
 			return nil, explainTLS(err)
 		}
-		peer = t.ConnectionState().PeerCertificates[0].Subject.CommonName
+		peer = certifiedName(t, addr)
 		conn = t
 	}
-	mux, err := yamux.Client(newMerging(conn), muxConfig(lane))
+	if err := readAnswer(conn); err != nil {
+		if tc != nil {
+			err = explainTLS(err)
+		}
+		return nil, err
+	}
+	mux, err := yamux.Client(newMerging(conn, raw), muxConfig(lane))
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +160,7 @@ func (s *Session) openNamed(name byte) (net.Conn, error) {
 		return nil, err
 	}
 	_, err = c.Write([]byte{name})
-	return c, err
+	return records{c}, err
 }
 
 // Accept makes a session of an accepted connection, which it closes on error.
@@ -154,20 +168,19 @@ func (s *Session) openNamed(name byte) (net.Conn, error) {
 func Accept(ctx context.Context, conn net.Conn, tc *tls.Config) (*Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	raw := conn
-	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	s, err := acceptOn(ctx, conn, tc)
 	if err != nil {
-		raw.Close()
+		conn.Close()
 		return nil, fmt.Errorf("connection from %s: %w", conn.RemoteAddr(), err)
 	}
 	return s, nil
 }
 
-func acceptOn(ctx context.Context, conn net.Conn, tc *tls.Config) (*Session, error) {
-	tune(conn)
-	peer := conn.RemoteAddr().String()
+func acceptOn(ctx context.Context, raw net.Conn, tc *tls.Config) (*Session, error) {
+	tune(raw)
+	conn, peer := raw, raw.RemoteAddr().String()
 	var lane Lane
 	if tc == nil {
 		var err error
@@ -179,20 +192,20 @@ func acceptOn(ctx context.Context, conn net.Conn, tc *tls.Config) (*Session, err
 		tc.NextProtos = lanes
 		t := tls.Server(conn, tc)
 		if err := t.HandshakeContext(ctx); err != nil {
+			refusePlain(err)
 			return nil, explainTLS(err)
 		}
-		state := t.ConnectionState()
-		lane, peer = Lane(state.NegotiatedProtocol), state.PeerCertificates[0].Subject.CommonName
+		lane, peer = Lane(t.ConnectionState().NegotiatedProtocol), certifiedName(t, peer)
 		conn = t
 	}
-	switch lane {
-	case LaneOps, LaneBulk:
-	case LaneRaft:
-		return nil, fmt.Errorf("lane %s is not served by this version", lane)
-	default:
-		return nil, fmt.Errorf("unknown lane %q: this version serves %s", lane, strings.Join(lanes[:2], " and "))
+	if lane != LaneOps && lane != LaneBulk {
+		err := fmt.Errorf("lane %q is not served by this version, only %s and %s", lane, LaneOps, LaneBulk)
+		return nil, errors.Join(err, writeAnswer(conn, err))
 	}
-	mux, err := yamux.Server(newMerging(conn), muxConfig(lane))
+	if err := writeAnswer(conn, nil); err != nil {
+		return nil, err
+	}
+	mux, err := yamux.Server(newMerging(conn, raw), muxConfig(lane))
 	if err != nil {
 		return nil, err
 	}
@@ -204,24 +217,6 @@ func acceptOn(ctx context.Context, conn net.Conn, tc *tls.Config) (*Session, err
 		}
 	}
 	return s, nil
-}
-
-// readPreface reads the first line of an unencrypted connection, byte by byte,
-// since what follows is not ours.
-func readPreface(conn net.Conn) (Lane, error) {
-	var line [64]byte
-	for i := range line {
-		if _, err := io.ReadFull(conn, line[i:i+1]); err != nil {
-			return "", fmt.Errorf("nothing that names a lane came: %w", err)
-		}
-		switch {
-		case line[i] == '\n':
-			return Lane(line[:i]), nil
-		case i == 0 && line[0] == 0x16: // a TLS handshake record
-			return "", errors.New("the peer speaks TLS and this node does not: give this node its certificate (standbyfs ca issue NAME, then tls.dir or --tls)")
-		}
-	}
-	return "", errors.New("the first line is too long to name a lane")
 }
 
 // acceptNamed takes the two streams that the peer opens.
@@ -245,14 +240,36 @@ func (s *Session) acceptNamed(ctx context.Context) error {
 		}
 		switch {
 		case name[0] == logStream && s.log == nil:
-			s.log = c
+			s.log = records{c}
 		case name[0] == controlStream && s.control == nil:
-			s.control = c
+			s.control = records{c}
 		default:
 			return fmt.Errorf("unexpected stream %q", name[:])
 		}
 	}
 	return nil
+}
+
+// maxRecord is a stream's largest record in bytes: with yamux's header of 12 it
+// just fits into a merging connection's buffer.
+const maxRecord = mergeSize - 12
+
+// records is a stream that writes in records of bounded size. So a sign of life
+// on the control stream waits behind a few records of the log, not behind the
+// whole of what was written at once.
+type records struct{ net.Conn }
+
+// Write writes p, in as many records as it takes.
+func (r records) Write(p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		k, err := r.Conn.Write(p[n:min(n+maxRecord, len(p))])
+		n += k
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // muxConfig returns yamux's settings. Its keepalive is off: heartbeats of our
@@ -264,23 +281,13 @@ func muxConfig(lane Lane) *yamux.Config {
 	c.MaxStreamWindowSize = 4 << 20
 	if lane == LaneBulk {
 		c.MaxStreamWindowSize = 8 << 20
+	} else {
+		c.AcceptBacklog = 2 // log and control
 	}
 	c.ConnectionWriteTimeout = 30 * time.Second
 	c.StreamOpenTimeout = handshakeTimeout
 	c.StreamCloseTimeout = handshakeTimeout
-	c.LogOutput = muxLog{}
+	// Every error also reaches the owner of the session, who reports it.
+	c.LogOutput, c.Logger = nil, slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
 	return c
-}
-
-// muxLog hands what yamux says to slog. Every error also reaches the owner of
-// the session, who reports it with its context.
-type muxLog struct{}
-
-// Write logs one line.
-func (muxLog) Write(line []byte) (int, error) {
-	s := bufio.NewScanner(strings.NewReader(string(line)))
-	for s.Scan() {
-		slog.Debug("yamux", "message", s.Text())
-	}
-	return len(line), nil
 }

@@ -1,10 +1,12 @@
 package wire
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 )
@@ -40,7 +42,7 @@ func LoadTLSFiles(ca, cert, key string) (*TLS, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", ca)
+		return nil, fmt.Errorf("certificate of the CA: %s holds none in PEM (standbyfs ca issue NAME makes one beside the node's)", ca)
 	}
 	common := tls.Config{
 		Certificates: []tls.Certificate{pair},
@@ -54,25 +56,41 @@ func LoadTLSFiles(ca, cert, key string) (*TLS, error) {
 	return &TLS{Server: server, Client: client}, nil
 }
 
-// explainTLS adds what to do to an error of the handshake.
+// certifiedName returns the name in the peer's certificate, which a handshake
+// has verified, or other where it has none.
+func certifiedName(t *tls.Conn, other string) string {
+	if certs := t.ConnectionState().PeerCertificates; len(certs) > 0 && certs[0].Subject.CommonName != "" {
+		return certs[0].Subject.CommonName
+	}
+	return other
+}
+
+// explainTLS adds what to do to an error of the handshake or of the answer
+// behind it.
 func explainTLS(err error) error {
-	var unknown x509.UnknownAuthorityError
-	var host x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	var record tls.RecordHeaderError
-	var alert tls.AlertError
-	var verify *tls.CertificateVerificationError
+	const sameCA = "standbyfs ca issue NAME, with the CA that the other nodes use"
+	var (
+		refusal *Refusal
+		host    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		verify  *tls.CertificateVerificationError
+		record  tls.RecordHeaderError
+		network *net.OpError
+	)
 	switch {
+	case errors.As(err, &refusal), errors.Is(err, context.Canceled),
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return err
 	case errors.As(err, &host):
 		return fmt.Errorf("the peer's certificate is for another host: %w (standbyfs ca issue NAME --host HOST)", err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fmt.Errorf("the peer's certificate has expired: %w (standbyfs ca issue NAME)", err)
-	case errors.As(err, &unknown), errors.As(err, &verify):
-		return fmt.Errorf("the peer's certificate is not of our CA: %w (standbyfs ca issue NAME with the CA that the other nodes use)", err)
+		return fmt.Errorf("the peer's certificate has expired, or a clock is wrong: %w (standbyfs ca issue NAME)", err)
+	case errors.As(err, &verify):
+		return fmt.Errorf("the peer's certificate is not of our CA: %w (%s)", err, sameCA)
 	case errors.As(err, &record):
-		return fmt.Errorf("the peer does not speak TLS: %w (give it a certificate: standbyfs ca issue NAME)", err)
-	case errors.As(err, &alert):
-		return fmt.Errorf("the peer refused this node's certificate: %w (standbyfs ca issue NAME with the CA that the other nodes use)", err)
+		return fmt.Errorf("this node speaks TLS and the peer does not: give the peer its certificate (standbyfs ca issue NAME, then tls.dir or --tls): %w", err)
+	case errors.As(err, &network) && network.Op == "remote error":
+		return fmt.Errorf("the peer refused this node's certificate: %w (%s)", err, sameCA)
 	}
-	return fmt.Errorf("TLS: %w (if the peer has no certificate: standbyfs ca issue NAME)", err)
+	return fmt.Errorf("TLS with the peer: %w (does it have its certificate? %s)", err, sameCA)
 }
