@@ -243,7 +243,11 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 	case a.at.strict || disksFault(err):
 		return applyError(o, err)
 	default:
-		return a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportSuspect, Path: []byte(o.Path), Path2: []byte(o.Path2), What: err.Error()})
+		suspect := wire.Report{LSN: lsn, Kind: wire.ReportSuspect, Path: []byte(o.Path), What: err.Error()}
+		if o.Kind.TwoPaths() {
+			suspect.Path2 = []byte(o.Path2)
+		}
+		return a.acks.report(suspect)
 	}
 }
 

@@ -64,7 +64,6 @@ type Log struct {
 	verifyMu sync.Mutex // one verify at a time; taken before all others
 
 	source Source // set by Run before any peer is started
-	tasks  *errgroup.Group
 }
 
 // New makes the log of a line. Nothing is sent before Run.

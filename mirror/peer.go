@@ -284,7 +284,7 @@ func (p *peer) doubt(applied op.LSN) bool {
 		}
 		for o := range opsIn(run) {
 			p.pending.mark(o.Path, true)
-			if o.Path2 != "" && (o.Kind == op.Rename || o.Kind == op.Link || o.Kind == op.CopyRange || o.Kind == op.PutLink) {
+			if o.Kind.TwoPaths() {
 				p.pending.mark(o.Path2, true)
 			}
 		}
@@ -432,9 +432,14 @@ func (p *peer) reported(r wire.Report) error {
 	case p.pending == nil:
 		return fmt.Errorf("%w: report %q about %q outside of a resync", errProto, r.Kind, r.Path)
 	case r.Kind == wire.ReportSuspect:
-		p.pending.mark(string(r.Path), true)
-		if len(r.Path2) > 0 {
-			p.pending.mark(string(r.Path2), true)
+		for _, path := range []string{string(r.Path), string(r.Path2)} {
+			if path == "" {
+				continue
+			}
+			if err := op.CheckPath(path); err != nil {
+				return fmt.Errorf("%w: report: %w", errProto, err)
+			}
+			p.pending.mark(path, true)
 		}
 	case r.Kind == wire.ReportDiffer:
 		p.differ = append(p.differ, r)

@@ -137,7 +137,13 @@ func (p *pending) follow(o *op.Op) {
 			p.mark(o.Path2, true)
 			p.mark(o.Path, true)
 		}
-	case op.Link, op.CopyRange:
+	case op.Link:
+		// Both, so that they are looked at as names of one file.
+		if p.covers(o.Path) || p.covers(o.Path2) {
+			p.mark(o.Path, false)
+			p.mark(o.Path2, false)
+		}
+	case op.CopyRange:
 		if p.covers(o.Path) {
 			p.mark(o.Path2, false)
 		}

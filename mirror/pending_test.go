@@ -25,6 +25,7 @@ func TestPendingFollowsOps(t *testing.T) {
 		{"rename over a pending name", map[string]bool{"a": false}, rename("x", "a", 0), []string{"a"}, []string{"x"}},
 		{"exchange with a pending name", map[string]bool{"a": false}, rename("x", "a", unix.RENAME_EXCHANGE), []string{"a", "x"}, nil},
 		{"link to a pending file", map[string]bool{"a": false}, &op.Op{Kind: op.Link, Path: "a", Path2: "b"}, []string{"a", "b"}, nil},
+		{"link to a name in a pending directory", map[string]bool{"d": true}, &op.Op{Kind: op.Link, Path: "a", Path2: "d/b"}, []string{"a", "d/b"}, []string{"c"}},
 		{"copy from a pending file", map[string]bool{"a": false}, &op.Op{Kind: op.CopyRange, Path: "a", Path2: "b"}, []string{"a", "b"}, nil},
 		{"copy onto a pending file", map[string]bool{"a": false}, &op.Op{Kind: op.CopyRange, Path: "b", Path2: "a"}, []string{"a"}, []string{"b"}},
 		{"write", map[string]bool{"a": false}, &op.Op{Kind: op.Write, Path: "b"}, []string{"a"}, []string{"b"}},

@@ -36,8 +36,8 @@ import (
 // what stands there is skipped and reported as suspect, and its paths become
 // pending again.
 const (
-	// window bounds the repair bytes that are on their way to one mirror.
-	window = 8 << 20
+	// maxWindow bounds the repair bytes that are on their way to one mirror.
+	maxWindow = 8 << 20
 	// stride is how much of a file is looked at under one hold of its lock.
 	stride = 1 << 20
 	// levelLag is how close to the end of the ring a mirror must be before
@@ -48,12 +48,17 @@ const (
 	namesPerOp = 1 << 20
 )
 
+// window is maxWindow, or less where that would push the mirror off a small
+// ring.
+func (l *Log) window() uint64 { return min(maxWindow, uint64(l.cfg.RingBytes/4)) }
+
 // resync is one run of it.
 type resync struct {
-	p    *peer
-	log  *Log
-	done []lookedAt // in the order of their last op: waiting for the mirror's answer
-	last op.LSN     // newest op of this resync
+	p     *peer
+	log   *Log
+	began time.Time
+	done  []lookedAt // in the order of their last op: waiting for the mirror's answer
+	last  op.LSN     // newest op of this resync
 	// touched holds the files whose data was put: their mtime is put once more
 	// at the end.
 	touched map[string]bool
@@ -196,7 +201,7 @@ func (p *peer) bringLevel(ctx context.Context) (op.LSN, error) {
 	}
 	l.event("resync", p.name+" is brought level")
 	began := time.Now()
-	r := &resync{p: p, log: l, touched: make(map[string]bool)}
+	r := &resync{p: p, log: l, began: began, touched: make(map[string]bool)}
 	l.mu.Lock()
 	p.state, p.resync = StateResync, &Progress{}
 	l.mu.Unlock()
@@ -204,7 +209,7 @@ func (p *peer) bringLevel(ctx context.Context) (op.LSN, error) {
 	ctx, stop := context.WithCancel(ctx)
 	counted := make(chan struct{})
 	go func() { defer close(counted); r.count(ctx) }()
-	err := r.run(ctx, began)
+	err := r.run(ctx)
 	stop()
 	<-counted
 	l.mu.Lock()
@@ -243,19 +248,19 @@ func (r *resync) count(ctx context.Context) {
 
 // run takes answers first and looks at one more path only if there is room on
 // the way, until nothing is pending.
-func (r *resync) run(ctx context.Context, began time.Time) error {
+func (r *resync) run(ctx context.Context) error {
 	for {
 		if err := r.answers(); err != nil {
 			return err
 		}
 		r.log.mu.Lock()
 		path, marks, more := "", 0, false
-		full := r.p.lag() > window
+		full := r.p.lag() > r.log.window()
 		if !full {
 			path, marks, more = r.p.pending.next()
 		}
 		level := r.p.pending.empty() && len(r.p.differ) == 0
-		r.progress(began)
+		r.progress()
 		r.log.mu.Unlock()
 		switch {
 		case more:
@@ -275,9 +280,9 @@ func (r *resync) run(ctx context.Context, began time.Time) error {
 }
 
 // progress brings the estimate up to date. The caller holds mu.
-func (r *resync) progress(began time.Time) {
+func (r *resync) progress() {
 	g := r.p.resync
-	if s := time.Since(began).Seconds(); s > 0 {
+	if s := time.Since(r.began).Seconds(); s > 0 {
 		g.Rate = float64(g.Done) / s
 	}
 	g.Left = 0
@@ -495,6 +500,7 @@ func (r *resync) content(ctx context.Context, path string) error {
 		}
 		r.log.mu.Lock()
 		r.p.resync.Done += uint64(off - from)
+		r.progress()
 		r.log.mu.Unlock()
 		if off-from < stride {
 			return nil
@@ -510,7 +516,7 @@ func (r *resync) room(ctx context.Context) error {
 			return err
 		}
 		r.log.mu.Lock()
-		full := r.p.lag() > window
+		full := r.p.lag() > r.log.window()
 		r.log.mu.Unlock()
 		if !full {
 			return nil

@@ -105,7 +105,7 @@ func (v *verify) send(o *op.Op) error {
 
 // walk compares path and all below it.
 func (v *verify) walk(ctx context.Context, path string) error {
-	if err := v.wait(ctx, func(p *peer) bool { return p.lag() <= window }); err != nil {
+	if err := v.wait(ctx, func(p *peer) bool { return p.lag() <= v.log.window() }); err != nil {
 		return err
 	}
 	var s surface
@@ -159,7 +159,7 @@ func (v *verify) links(path string, s *surface) error {
 func (v *verify) content(ctx context.Context, path string) error {
 	v.report.Files++
 	for off := int64(0); ; {
-		if err := v.wait(ctx, func(p *peer) bool { return p.lag() <= window }); err != nil {
+		if err := v.wait(ctx, func(p *peer) bool { return p.lag() <= v.log.window() }); err != nil {
 			return err
 		}
 		from := off

@@ -245,8 +245,7 @@ func checkPaths(o *op.Op) error {
 			return fmt.Errorf("%w: %s: %q is no name", ErrCorrupt, o.Kind, name)
 		}
 	}
-	switch o.Kind {
-	case op.Link, op.Rename, op.CopyRange, op.PutLink:
+	if o.Kind.TwoPaths() {
 		if err := op.CheckPath(o.Path2); err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrCorrupt, o.Kind, err)
 		}

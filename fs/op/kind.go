@@ -78,6 +78,12 @@ func (k Kind) Namespace() bool { return k >= Create && k <= Rename || k == Adopt
 // an op returns once it is ordered, unless it carries the flag Barrier.
 func (k Kind) Data() bool { return k >= Write && k <= CopyRange }
 
+// TwoPaths reports whether an op of kind k has a path in Path2 too. For others
+// that is empty or something else.
+func (k Kind) TwoPaths() bool {
+	return k == Link || k == Rename || k == CopyRange || k == PutLink
+}
+
 // Repair reports whether k comes from a resync or a verify: it is addressed to
 // some mirrors only and no caller waits for it.
 func (k Kind) Repair() bool { return k >= Put && k <= Check }

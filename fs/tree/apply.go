@@ -45,8 +45,7 @@ func checkPaths(o *op.Op) error {
 	if err := op.CheckPath(o.Path); err != nil {
 		return err
 	}
-	switch o.Kind {
-	case op.Link, op.Rename, op.CopyRange, op.PutLink:
+	if o.Kind.TwoPaths() {
 		return op.CheckPath(o.Path2)
 	}
 	return nil

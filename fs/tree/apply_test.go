@@ -45,7 +45,8 @@ func TestApply(t *testing.T) {
 		{"create over", []*op.Op{file}, create("f"), unix.EEXIST, ""},
 		{"create in nothing", nil, create("d/f"), unix.ENOENT, ""},
 		{"create below a file", []*op.Op{file}, create("f/f"), unix.ENOTDIR, ""},
-		{"create below a link", []*op.Op{dir, symlink("l", "d")}, create("l/f"), unix.ELOOP, ""},
+		{"create below a link", []*op.Op{dir, symlink("l", "d")}, create("l/f"), unix.ENOTDIR, ""},
+		{"create deeper below a link", []*op.Op{dir, mkdir("d/e"), symlink("l", "d")}, create("l/e/f"), unix.ELOOP, ""},
 		{"mkdir", []*op.Op{dir}, &op.Op{Kind: op.Mkdir, Path: "d/e", Attr: attrs(0o2770, 0), Dir: at(-1)}, nil, root + `1
 			d directory 0755 @-1
 			d/e directory 2770 @0`},
