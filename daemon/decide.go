@@ -129,13 +129,20 @@ func counts(members []wire.Member, o other) bool {
 	})
 }
 
+func others(n int) string {
+	if n == 1 {
+		return "1 other mirror was"
+	}
+	return fmt.Sprintf("%d other mirrors were", n)
+}
+
 // worth says what the promotion promises or what may be lost.
 func (v outlook) worth(r ruling, mirrors, need, reached int) []string {
 	minimum := v.Self.Policy.MinInSync
 	if r.Promised {
 		text := fmt.Sprintf("promised: nothing that was acknowledged as durable is missing here (min_in_sync %d of %d mirrors", minimum, mirrors)
 		if need > 0 {
-			text += fmt.Sprintf("; %d other mirrors were reached and recorded epoch %s first", reached, r.Epoch)
+			text += fmt.Sprintf("; %s reached and recorded epoch %s first", others(reached), r.Epoch)
 		}
 		return []string{text + ")"}
 	}

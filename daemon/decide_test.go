@@ -81,7 +81,7 @@ func TestRule(t *testing.T) {
 		{name: "three nodes, min_in_sync 1, nobody reached", view: with(mirrorB(1, bc...), unreached(nodeC)), number: 5,
 			says: []string{"1 other mirrors have to be reached and 0 were"}},
 		{name: "three nodes, min_in_sync 1, the other reached: promised", view: with(mirrorB(1, bc...), reached(nodeC, bc...)), promised: true, number: 5,
-			says: []string{"1 other mirrors were reached and recorded epoch 5/000000000000000b first"}, fence: []op.NodeID{nodeC}},
+			says: []string{"1 other mirror was reached and recorded epoch 5/000000000000000b first"}, fence: []op.NodeID{nodeC}},
 		{name: "three nodes, min_in_sync 0, all reached: never promised", view: with(mirrorB(0, bc...), reached(nodeC, bc...)), number: 5,
 			says: []string{"may acknowledge without any mirror"}, fence: []op.NodeID{nodeC}},
 		{name: "four nodes, min_in_sync 1, one of two reached", view: with(mirrorB(1, bcd...), reached(nodeC, bcd...), unreached(nodeD)), number: 5,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,7 +70,7 @@ func (s *standby) promote(node context.Context, p promotion) (*term, error) {
 	defer context.AfterFunc(node, cancel)()
 	t, result, err := s.takeOver(ctx, node, p.req)
 	if err != nil {
-		s.node.event("promotion", "not promoted: "+err.Error())
+		s.node.event("promotion", "not promoted: "+strings.TrimPrefix(err.Error(), "not promoted: "))
 		p.answer <- outcome{err: err}
 		return nil, nil
 	}

@@ -97,7 +97,7 @@ func TestPromotionOfThree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !result.Promised || !strings.Contains(strings.Join(result.Text, "\n"), "1 other mirrors were reached and recorded epoch") {
+	if !result.Promised || !strings.Contains(strings.Join(result.Text, "\n"), "1 other mirror was reached and recorded epoch") {
 		t.Errorf("promotion: %+v", result)
 	}
 	b.inSync(1)

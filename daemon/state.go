@@ -286,7 +286,7 @@ func openState(dir string, readOnly bool) (db *bolt.DB, state State, err error) 
 			if db == nil {
 				// bbolt gave up in the middle. Its mapping, which stays, would
 				// keep the lock beyond Close.
-				unix.Flock(int(file.Fd()), unix.LOCK_UN)
+				_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
 				file.Close()
 			}
 		}

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"sync"
 	"syscall"
 
@@ -102,7 +103,7 @@ func (f *FS) open(n *inode, flags uint32, below int) (*handle, error) {
 	}
 	defer p.close()
 	fd, err := p.open(below)
-	if err == unix.EPERM && flags&unix.O_APPEND != 0 {
+	if errors.Is(err, unix.EPERM) && flags&unix.O_APPEND != 0 {
 		fd, err = p.open(below | unix.O_APPEND) // a file with the attribute 'append only'
 	}
 	if err != nil {

@@ -44,7 +44,7 @@ type link struct {
 	name   string
 }
 
-func keyOf(st *unix.Stat_t) key { return key{uint64(st.Dev), st.Ino} }
+func keyOf(st *unix.Stat_t) key { return key{st.Dev, st.Ino} }
 
 func (n *inode) isDir() bool { return n.typ == unix.S_IFDIR }
 

@@ -240,7 +240,7 @@ func openat(dirfd int, name string, flags int, mode uint32) (fd int, err error) 
 // signals its own threads.
 func restart(call func() error) error {
 	for {
-		if err := call(); err != unix.EINTR {
+		if err := call(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

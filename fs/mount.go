@@ -123,7 +123,7 @@ func (m *Mount) settle() {
 	// collection could wait for it for ever. The kernel stops forwarding these
 	// questions once one was answered with ENOSYS, which go-fuse does for this name.
 	if fd, err := openat(unix.AT_FDCWD, filepath.Join(m.point, ".go-fuse-epoll-hack"), unix.O_RDONLY, 0); err == nil {
-		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 		unix.Close(fd)
 	}
 	mounts, err := mountsAt(m.point)
@@ -153,7 +153,7 @@ func (m *Mount) Unmount(ctx context.Context) (lazy bool, err error) {
 		if err == nil {
 			break
 		}
-		if err != unix.EBUSY {
+		if !errors.Is(err, unix.EBUSY) {
 			return false, fmt.Errorf("unmount %s: %w", m.point, err)
 		}
 		select {
@@ -225,7 +225,7 @@ func CleanStale(mountpoint string) error {
 		// statfs asks the server each time; what stat says may be cached.
 		var st unix.Statfs_t
 		err = restart(func() error { return unix.Statfs(point, &st) })
-		if err != unix.ENOTCONN && err != unix.ECONNABORTED {
+		if !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
 			return fmt.Errorf("%s: %s: %w (umount it first, or choose another mount point)", point, mounts[len(mounts)-1].kind, ErrMounted)
 		}
 		if err := unix.Unmount(point, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH); err != nil {

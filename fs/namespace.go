@@ -51,7 +51,9 @@ func (f *FS) bear(cancel <-chan struct{}, b *birth, out *fuse.EntryOut) (*inode,
 			err = mtime(at.FD, &o.Dir)
 		}
 		if err != nil {
-			b.unmake(at, b.kind)
+			if undo := b.unmake(at, b.kind); undo != nil {
+				f.log.Error("half made and cannot be taken back: it is on no mirror", "path", o.Path, "error", undo)
+			}
 			f.times.changed(parent) // the attempt has changed the directory's mtime
 			return err
 		}
@@ -71,7 +73,9 @@ func (f *FS) bear(cancel <-chan struct{}, b *birth, out *fuse.EntryOut) (*inode,
 	return n, ack, nil
 }
 
-func (b *birth) unmake(at tree.At, kind op.Kind) {
+// unmake takes back a birth that failed half way. What it cannot take back is
+// on the primary alone, and verify names it.
+func (b *birth) unmake(at tree.At, kind op.Kind) error {
 	if b.undo != nil {
 		b.undo()
 	}
@@ -79,7 +83,7 @@ func (b *birth) unmake(at tree.At, kind op.Kind) {
 	if kind == op.Mkdir {
 		flags = unix.AT_REMOVEDIR
 	}
-	unix.Unlinkat(at.FD, at.Name, flags)
+	return unix.Unlinkat(at.FD, at.Name, flags)
 }
 
 // bornBy is bear and the wait behind it.

@@ -119,5 +119,5 @@ func reply(w http.ResponseWriter, v any, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v) // fails only when the client is gone
+	_ = json.NewEncoder(w).Encode(v) // fails only when the client is gone
 }

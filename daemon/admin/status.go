@@ -120,6 +120,9 @@ func (s *Status) judgePrimary() {
 		s.fault(Down, "the volume is not mounted")
 	}
 	m := s.Mirroring
+	if s.Deposed {
+		return // the mirrors are another's now
+	}
 	if m == nil || len(m.Peers) == 0 {
 		s.note("no mirrors: nothing is copied anywhere")
 		return

@@ -38,7 +38,8 @@ func (s *Status) Summary() string {
 }
 
 func (s *Status) primaryRows(w io.Writer) {
-	where, state, position := s.Replica, "", "-"
+	var state string
+	where, position := s.Replica, "-"
 	switch {
 	case s.Role == "":
 		state = "new"

@@ -361,7 +361,7 @@ func (a applier) setDir(path string, mtime op.Time) error {
 		return nil
 	}
 	dir, _ := op.SplitPath(path)
-	at, err := a.At(dir)
+	at, err := a.At(op.JoinPath(dir, ".")) // fails if it is no directory
 	if err == nil {
 		defer at.Close()
 		err = at.setTimes(&op.Attr{Valid: op.AttrMtime, Mtime: mtime})
