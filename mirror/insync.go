@@ -24,6 +24,9 @@ type inSync struct {
 
 	members map[op.NodeID]*progress
 	min     int
+	// shortage, if set, answers every call while there are too few members.
+	// Otherwise they wait until there are enough.
+	shortage error
 	// change is the LSN of the newest expulsion or join. It only grows.
 	change op.LSN
 	// applied and durable bound what may be released. commit is the highest
@@ -48,8 +51,8 @@ type waiter struct {
 
 // newInSync starts from the set that the last line left. Its members have
 // acknowledged nothing of this line.
-func newInSync(set []op.NodeID, min int) *inSync {
-	s := &inSync{members: make(map[op.NodeID]*progress), min: min}
+func newInSync(set []op.NodeID, min int, shortage error) *inSync {
+	s := &inSync{members: make(map[op.NodeID]*progress), min: min, shortage: shortage}
 	for _, n := range set {
 		s.members[n] = &progress{}
 	}
@@ -125,18 +128,6 @@ func (s *inSync) fail(err error) {
 	s.answer(err)
 }
 
-// refuse answers every call that waits now with err, because the set is too
-// small, and reports whether it was. Later calls are judged anew.
-func (s *inSync) refuse(err error) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.members) >= s.min {
-		return false
-	}
-	s.answer(err)
-	return true
-}
-
 // answer ends all waiting with err. The caller holds mu.
 func (s *inSync) answer(err error) {
 	for _, q := range []*waiters{&s.waitApplied, &s.waitDurable} {
@@ -165,6 +156,9 @@ func (s *inSync) advance() {
 
 // release lets every call go that need not wait any more. The caller holds mu.
 func (s *inSync) release() {
+	if s.shortage != nil && len(s.members) < s.min {
+		s.answer(s.shortage)
+	}
 	for len(s.waitApplied) > 0 && s.waitApplied[0].lsn <= s.applied {
 		heap.Pop(&s.waitApplied).(*waiter).done <- nil
 	}

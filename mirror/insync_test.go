@@ -35,7 +35,7 @@ func wantReleased(t *testing.T, c <-chan error, what string) {
 }
 
 func TestOpWaitsForEveryMember(t *testing.T) {
-	s := newInSync([]op.NodeID{1, 2}, 0)
+	s := newInSync([]op.NodeID{1, 2}, 0, nil)
 	s.ordered(5)
 	c := s.wait(5, false, 0)
 	s.report(1, 5, 0)
@@ -47,7 +47,7 @@ func TestOpWaitsForEveryMember(t *testing.T) {
 }
 
 func TestBarrierWaitsForDurable(t *testing.T) {
-	s := newInSync([]op.NodeID{1}, 0)
+	s := newInSync([]op.NodeID{1}, 0, nil)
 	s.ordered(3)
 	c := s.wait(3, true, 0)
 	s.report(1, 3, 2)
@@ -57,7 +57,7 @@ func TestBarrierWaitsForDurable(t *testing.T) {
 }
 
 func TestExpulsionReleasesOnlyWhenRecorded(t *testing.T) {
-	s := newInSync([]op.NodeID{1, 2}, 0)
+	s := newInSync([]op.NodeID{1, 2}, 0, nil)
 	s.ordered(7)
 	c := s.wait(7, true, 0)
 	s.report(1, 7, 7)
@@ -68,7 +68,7 @@ func TestExpulsionReleasesOnlyWhenRecorded(t *testing.T) {
 }
 
 func TestJoinHoldsBackOlderBarriers(t *testing.T) {
-	s := newInSync([]op.NodeID{1}, 0)
+	s := newInSync([]op.NodeID{1}, 0, nil)
 	s.ordered(4)
 	c := s.wait(4, true, 0)
 	s.join(2, 5, 4, 4)
@@ -79,7 +79,7 @@ func TestJoinHoldsBackOlderBarriers(t *testing.T) {
 }
 
 func TestTooFewMembers(t *testing.T) {
-	s := newInSync([]op.NodeID{1}, 1)
+	s := newInSync([]op.NodeID{1}, 1, nil)
 	s.ordered(1)
 	c := s.wait(1, false, 0)
 	s.expel(1, 2)
@@ -87,25 +87,33 @@ func TestTooFewMembers(t *testing.T) {
 	if !s.short() {
 		t.Fatal("not short of members")
 	}
-	refusal := errors.New("short")
-	d := s.wait(1, false, 0)
-	if !s.refuse(refusal) {
-		t.Fatal("refuse found enough members")
-	}
-	for _, c := range []<-chan error{c, d} {
-		if ok, err := answered(t, c); !ok || err != refusal {
-			t.Fatalf("answered %v with %v, want the refusal", ok, err)
-		}
-	}
 	s.join(3, 3, 2, 2)
 	c = s.wait(1, false, 0)
 	s.report(3, 3, 3)
 	wantReleased(t, c, "op once there is a member again")
 }
 
+func TestTooFewMembersFails(t *testing.T) {
+	short := errors.New("short")
+	s := newInSync([]op.NodeID{1}, 1, short)
+	s.ordered(2)
+	before := s.wait(1, false, 0)
+	s.expel(1, 2)
+	for i, c := range []<-chan error{before, s.wait(2, true, 0)} {
+		if ok, err := answered(t, c); !ok || !errors.Is(err, short) {
+			t.Fatalf("call %d: answered %v with %v, want the shortage", i, ok, err)
+		}
+	}
+	s.join(3, 3, 2, 2)
+	c := s.wait(3, false, 0)
+	wantWaiting(t, c, "op with enough members again")
+	s.report(3, 3, 3)
+	wantReleased(t, c, "op that the new member has")
+}
+
 func TestRestartKeepsItsSet(t *testing.T) {
 	// RULES.md 11: members of the last line must come back or be expelled.
-	s := newInSync([]op.NodeID{9}, 0)
+	s := newInSync([]op.NodeID{9}, 0, nil)
 	s.ordered(1)
 	c := s.wait(1, true, 0)
 	wantWaiting(t, c, "barrier of a restarted primary")
@@ -116,7 +124,7 @@ func TestRestartKeepsItsSet(t *testing.T) {
 }
 
 func TestNoMembersReleasesAtOnce(t *testing.T) {
-	s := newInSync(nil, 0)
+	s := newInSync(nil, 0, nil)
 	s.ordered(10)
 	wantReleased(t, s.wait(10, true, 0), "barrier without mirrors")
 	if commit, _ := s.committed(); commit != 10 {
@@ -125,7 +133,7 @@ func TestNoMembersReleasesAtOnce(t *testing.T) {
 }
 
 func TestStrangersCountForNothing(t *testing.T) {
-	s := newInSync([]op.NodeID{1}, 0)
+	s := newInSync([]op.NodeID{1}, 0, nil)
 	s.ordered(2)
 	c := s.wait(2, false, 0)
 	s.report(77, 2, 2)
@@ -133,7 +141,7 @@ func TestStrangersCountForNothing(t *testing.T) {
 }
 
 func TestFailAnswersNowAndLater(t *testing.T) {
-	s := newInSync([]op.NodeID{1}, 0)
+	s := newInSync([]op.NodeID{1}, 0, nil)
 	before := s.wait(1, false, 0)
 	s.fail(op.ErrFenced)
 	s.report(1, 5, 5)
@@ -145,7 +153,7 @@ func TestFailAnswersNowAndLater(t *testing.T) {
 }
 
 func TestLateNamesTheCulprits(t *testing.T) {
-	s := newInSync([]op.NodeID{1, 2, 3}, 0)
+	s := newInSync([]op.NodeID{1, 2, 3}, 0, nil)
 	s.ordered(6)
 	s.wait(5, false, 100)
 	s.wait(6, true, 200)
@@ -175,7 +183,7 @@ func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(300) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		min := rnd.IntN(3)
-		s := newInSync(nil, min)
+		s := newInSync(nil, min, nil)
 		type state struct{ applied, durable op.LSN }
 		members := map[op.NodeID]state{}
 		var last, change, commit op.LSN

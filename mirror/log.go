@@ -75,10 +75,14 @@ func New(cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	var shortage error
+	if cfg.OnShortage == ShortageFail {
+		shortage = fmt.Errorf("below min_in_sync %d, whether all mirrors have this op is unknown: %w", cfg.MinInSync, op.ErrShortage)
+	}
 	l := &Log{
 		cfg:   cfg,
 		rules: rules,
-		sync:  newInSync(cfg.Set, cfg.MinInSync),
+		sync:  newInSync(cfg.Set, cfg.MinInSync, shortage),
 		start: time.Now(),
 		ring:  newRing(cfg.RingBytes),
 		news:  make(chan struct{}),

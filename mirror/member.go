@@ -27,10 +27,9 @@ func (l *Log) expel(ctx context.Context, node op.NodeID, why string) error {
 	}
 	l.enter(&op.Op{Kind: op.Expel, Path: op.Root, Member: node, Members: set}, func(at op.LSN) { l.sync.expel(node, at) })
 	l.event("expelled", fmt.Sprintf("%s is not in sync any more: %s", name, why))
-	if l.cfg.OnShortage == ShortageFail && l.sync.refuse(op.ErrShortage) {
-		l.event("shortage", fmt.Sprintf("%d mirrors in sync, min_in_sync is %d: calls fail", len(set), l.cfg.MinInSync))
-	} else if len(set) < l.cfg.MinInSync {
-		l.event("shortage", fmt.Sprintf("%d mirrors in sync, min_in_sync is %d: calls wait", len(set), l.cfg.MinInSync))
+	if len(set) < l.cfg.MinInSync {
+		what := map[Shortage]string{ShortageBlock: "wait", ShortageFail: "fail"}[l.cfg.OnShortage]
+		l.event("shortage", fmt.Sprintf("%d mirrors in sync, min_in_sync is %d: calls %s", len(set), l.cfg.MinInSync, what))
 	}
 	return nil
 }
