@@ -27,8 +27,10 @@ type inSync struct {
 	// shortage, if set, answers every call while there are too few members.
 	// Otherwise they wait until there are enough.
 	shortage error
-	// change is the LSN of the newest expulsion or join. It only grows.
+	// change is the LSN of the newest expulsion or join, since when it stands in
+	// the stream by the caller's clock. Both only grow.
 	change op.LSN
+	since  int64
 	// applied and durable bound what may be released. commit is the highest
 	// position that every member has acknowledged; it only grows.
 	applied, durable, commit op.LSN
@@ -72,21 +74,21 @@ func (s *inSync) report(n op.NodeID, applied, durable op.LSN) {
 }
 
 // expel takes n out. The decision is durable already; at is its entry's LSN.
-func (s *inSync) expel(n op.NodeID, at op.LSN) {
+func (s *inSync) expel(n op.NodeID, at op.LSN, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.members, n)
-	s.change, s.last = at, max(s.last, at)
+	s.change, s.since, s.last = at, now, max(s.last, at)
 	s.advance()
 }
 
 // join takes n in, with what it has acknowledged so far. The decision is
 // durable already; at is its entry's LSN, which n has not recorded yet.
-func (s *inSync) join(n op.NodeID, at, applied, durable op.LSN) {
+func (s *inSync) join(n op.NodeID, at, applied, durable op.LSN, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.members[n] = &progress{applied, durable}
-	s.change, s.last = at, max(s.last, at)
+	s.change, s.since, s.last = at, now, max(s.last, at)
 	s.advance()
 }
 
@@ -169,25 +171,22 @@ func (s *inSync) release() {
 }
 
 // late returns the members for which a call has been waiting since before the
-// given time, sorted.
+// given time, sorted. A change of the set gives them the whole time anew to
+// record it: otherwise one slow member would take the others with it.
 func (s *inSync) late(before int64) []op.NodeID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var nodes []op.NodeID
 	for n, p := range s.members {
-		for _, w := range s.waitApplied {
-			if w.since < before && (p.applied < w.lsn || p.applied < s.change) {
-				nodes = append(nodes, n)
-			}
-		}
-		for _, w := range s.waitDurable {
-			if w.since < before && (p.durable < w.lsn || p.applied < max(w.lsn, s.change)) {
-				nodes = append(nodes, n)
-			}
+		unrecorded := p.applied < s.change && s.since < before
+		lags := func(w *waiter, has op.LSN) bool { return w.since < before && (has < w.lsn || unrecorded) }
+		if slices.ContainsFunc(s.waitApplied, func(w *waiter) bool { return lags(w, p.applied) }) ||
+			slices.ContainsFunc(s.waitDurable, func(w *waiter) bool { return lags(w, min(p.applied, p.durable)) }) {
+			nodes = append(nodes, n)
 		}
 	}
 	slices.Sort(nodes)
-	return slices.Compact(nodes)
+	return nodes
 }
 
 // set returns the members, sorted.

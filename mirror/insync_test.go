@@ -61,7 +61,7 @@ func TestExpulsionReleasesOnlyWhenRecorded(t *testing.T) {
 	s.ordered(7)
 	c := s.wait(7, true, 0)
 	s.report(1, 7, 7)
-	s.expel(2, 8)
+	s.expel(2, 8, 0)
 	wantWaiting(t, c, "barrier before member 1 has recorded the expulsion (RecordHeld)")
 	s.report(1, 8, 7)
 	wantReleased(t, c, "barrier after it")
@@ -71,7 +71,7 @@ func TestJoinHoldsBackOlderBarriers(t *testing.T) {
 	s := newInSync([]op.NodeID{1}, 0, nil)
 	s.ordered(4)
 	c := s.wait(4, true, 0)
-	s.join(2, 5, 4, 4)
+	s.join(2, 5, 4, 4, 0)
 	s.report(1, 5, 4)
 	wantWaiting(t, c, "barrier before the new member has recorded its join")
 	s.report(2, 5, 4)
@@ -82,12 +82,12 @@ func TestTooFewMembers(t *testing.T) {
 	s := newInSync([]op.NodeID{1}, 1, nil)
 	s.ordered(1)
 	c := s.wait(1, false, 0)
-	s.expel(1, 2)
+	s.expel(1, 2, 0)
 	wantWaiting(t, c, "op with min_in_sync not met")
 	if !s.short() {
 		t.Fatal("not short of members")
 	}
-	s.join(3, 3, 2, 2)
+	s.join(3, 3, 2, 2, 0)
 	c = s.wait(1, false, 0)
 	s.report(3, 3, 3)
 	wantReleased(t, c, "op once there is a member again")
@@ -98,13 +98,13 @@ func TestTooFewMembersFails(t *testing.T) {
 	s := newInSync([]op.NodeID{1}, 1, short)
 	s.ordered(2)
 	before := s.wait(1, false, 0)
-	s.expel(1, 2)
+	s.expel(1, 2, 0)
 	for i, c := range []<-chan error{before, s.wait(2, true, 0)} {
 		if ok, err := answered(t, c); !ok || !errors.Is(err, short) {
 			t.Fatalf("call %d: answered %v with %v, want the shortage", i, ok, err)
 		}
 	}
-	s.join(3, 3, 2, 2)
+	s.join(3, 3, 2, 2, 0)
 	c := s.wait(3, false, 0)
 	wantWaiting(t, c, "op with enough members again")
 	s.report(3, 3, 3)
@@ -119,7 +119,7 @@ func TestRestartKeepsItsSet(t *testing.T) {
 	wantWaiting(t, c, "barrier of a restarted primary")
 	s.report(9, 0, 0)
 	wantWaiting(t, c, "barrier after a word without progress")
-	s.expel(9, 2)
+	s.expel(9, 2, 0)
 	wantReleased(t, c, "barrier after the expulsion")
 }
 
@@ -171,6 +171,20 @@ func TestLateNamesTheCulprits(t *testing.T) {
 	}
 }
 
+func TestLateCountsFromTheChange(t *testing.T) {
+	s := newInSync([]op.NodeID{1, 2}, 0, nil)
+	s.ordered(5)
+	s.wait(5, false, 100)
+	s.report(1, 5, 5)
+	s.expel(2, 6, 500)
+	if got := s.late(400); len(got) != 0 {
+		t.Fatalf("late before 400: %v; member 1 has had no time to record the expulsion of 500", got)
+	}
+	if got := s.late(600); !slices.Equal(got, []op.NodeID{1}) {
+		t.Fatalf("late before 600: %v, want 1", got)
+	}
+}
+
 // TestRandomHistories compares the bookkeeping with its definition after every
 // step of random histories.
 func TestRandomHistories(t *testing.T) {
@@ -209,14 +223,14 @@ func TestRandomHistories(t *testing.T) {
 					last++
 					change = last
 					delete(members, n)
-					s.expel(n, last)
+					s.expel(n, last, 0)
 				}
 			case 5:
 				if !in {
 					last++
 					change = last
 					members[n] = state{last - 1, last - 1}
-					s.join(n, last, last-1, last-1)
+					s.join(n, last, last-1, last-1, 0)
 				}
 			}
 			held := len(members) >= min

@@ -71,6 +71,8 @@ func New(cfg Config) (*Log, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	// A mirror with nothing else to say must be heard of before it is expelled.
+	cfg.Heartbeat = min(cfg.Heartbeat, cfg.AckTimeout/3)
 	rules, err := newRules(cfg.Sync, cfg.Rules)
 	if err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ func (l *Log) expel(ctx context.Context, node op.NodeID, why string) error {
 	if err := l.cfg.Register.Decide(ctx, set, fmt.Sprintf("%s expelled: %s", name, why)); err != nil {
 		return fmt.Errorf("record that %s is out of the in-sync set: %w", name, err)
 	}
-	l.enter(&op.Op{Kind: op.Expel, Path: op.Root, Member: node, Members: set}, func(at op.LSN) { l.sync.expel(node, at) })
+	l.enter(&op.Op{Kind: op.Expel, Path: op.Root, Member: node, Members: set}, func(at op.LSN) { l.sync.expel(node, at, l.now()) })
 	l.event("expelled", fmt.Sprintf("%s is not in sync any more: %s", name, why))
 	if len(set) < l.cfg.MinInSync {
 		what := map[Shortage]string{ShortageBlock: "wait", ShortageFail: "fail"}[l.cfg.OnShortage]
@@ -53,7 +53,7 @@ func (l *Log) join(ctx context.Context, p *peer) error {
 		return fmt.Errorf("record that %s is in the in-sync set: %w", name, err)
 	}
 	l.enter(&op.Op{Kind: op.Join, Path: op.Root, Member: node, Members: set}, func(at op.LSN) {
-		l.sync.join(node, at, p.applied, p.durable)
+		l.sync.join(node, at, p.applied, p.durable, l.now())
 		p.reason = ""
 	})
 	l.event("joined", name+" is in sync")

@@ -45,7 +45,8 @@ func runWait(cmd *cobra.Command, args []string, opts *waitOptions) error {
 	if opts.inSync < 0 || opts.timeout < 0 {
 		return misuse(cmd, "--in-sync and --timeout: want no negative values")
 	}
-	node, err := opts.find(cmd, args)
+	find := func() (found, error) { return opts.find(cmd, args) }
+	node, err := find()
 	if err != nil {
 		return err
 	}
@@ -54,7 +55,7 @@ func runWait(cmd *cobra.Command, args []string, opts *waitOptions) error {
 		ctx, cancel = context.WithTimeout(ctx, opts.timeout)
 	}
 	defer cancel()
-	err = node.waitInSync(ctx, opts.inSync)
+	node, err = waitInSync(ctx, node, opts.inSync, find)
 	switch {
 	case err == nil:
 		return sayLine(cmd.OutOrStdout(), "%d in sync", opts.inSync)
@@ -69,22 +70,27 @@ func runWait(cmd *cobra.Command, args []string, opts *waitOptions) error {
 // startPoll is how often a node that does not run yet is looked for.
 const startPoll = 100 * time.Millisecond
 
-// waitInSync waits for the node to run, and then for its mirrors.
-func (n found) waitInSync(ctx context.Context, count int) error {
+// waitInSync waits for the node to run, and then for its mirrors. A mount point
+// names a node only once it is mounted, so the node is looked for again while
+// none runs.
+func waitInSync(ctx context.Context, node found, count int, find func() (found, error)) (found, error) {
 	again := time.NewTicker(startPoll)
 	defer again.Stop()
 	for {
-		client, err := admin.Dial(n.stateDir)
+		client, err := admin.Dial(node.stateDir)
 		if err == nil {
 			err = client.WaitInSync(ctx, count)
 		}
 		if !errors.Is(err, admin.ErrStarting) && !errors.Is(err, admin.ErrNotRunning) {
-			return err
+			return node, err
 		}
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return ctx.Err()
+			return node, ctx.Err()
+		}
+		if other, err := find(); err == nil {
+			node = other
 		}
 	}
 }
