@@ -59,8 +59,8 @@ type resync struct {
 	began time.Time
 	done  []lookedAt // in the order of their last op: waiting for the mirror's answer
 	last  op.LSN     // newest op of this resync
-	// touched holds the files whose data was put: their mtime is put once more
-	// at the end.
+	// touched holds the files whose data was put. That changed their mtime and
+	// took their capabilities, so they are described once more at the end.
 	touched map[string]bool
 }
 
@@ -346,7 +346,8 @@ func (r *resync) finish(d lookedAt) error {
 				return err
 			}
 			if err == nil {
-				if err := r.send(&op.Op{Kind: op.SetAttr, Path: d.path, Attr: op.Attr{Valid: op.AttrMtime, Mtime: put.Attr.Mtime}}); err != nil {
+				put.Arg = 0 // its names are settled
+				if err := r.send(put); err != nil {
 					return err
 				}
 			}

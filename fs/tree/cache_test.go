@@ -196,9 +196,9 @@ func TestNamesAndDepth(t *testing.T) {
 	for _, name := range []string{"\xff\xfe", "\n", "a\tb", "...", "-rf", " ", "\\", `"`, "é", strings.Repeat("x", 255)} {
 		apply(t, tr, create(name), write(name, 0, name), remove(op.Unlink, name))
 	}
-	for _, long := range []string{strings.Repeat("d", 255), "d"} {
+	for _, long := range []string{strings.Repeat("d", 255), "not so long a name"} {
 		deep := op.Root
-		for len(deep) < 9000/(1+len(long)%3) {
+		for len(deep) < 5000 {
 			deep = op.JoinPath(deep, long)
 			apply(t, tr, mkdir(deep))
 		}

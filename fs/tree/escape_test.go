@@ -80,8 +80,8 @@ func FuzzApply(f *testing.F) {
 		off, off2, n = min(off, 1<<20), min(off2, 1<<20), min(n, 1<<20)
 		o := &op.Op{
 			Kind: op.Kind(kind), Flags: op.Flags(flags), Path: path, Path2: path2, Name: name, Off: off, Off2: off2, Len: n, Arg: arg,
-			Attr:   op.Attr{Valid: op.AttrMask(arg), Mode: mode, Size: n, UID: mode, Mtime: op.Time{Sec: off}},
-			Dir:    op.Time{Sec: off2}, Dir2: op.Time{Sec: off2}, Data: data,
+			Attr: op.Attr{Valid: op.AttrMask(arg), Mode: mode, Size: n, UID: mode, Mtime: op.Time{Sec: off}},
+			Dir:  op.Time{Sec: off2}, Dir2: op.Time{Sec: off2}, Data: data,
 			Xattrs: []op.Xattr{{Name: name, Value: data}}, Names: []string{path, path2},
 		}
 		apply(t, tr, mkdir("d"), create("f"), write("f", 0, "data"), link("f", "d/f"), symlink("up", ".."), symlink("d/abs", secret))

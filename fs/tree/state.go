@@ -92,6 +92,11 @@ func (s state) object(path string) error {
 		if err != nil {
 			return err
 		}
+		if path == op.Root {
+			if err := s.names(entries); err != nil {
+				return err
+			}
+		}
 		for _, e := range entries {
 			if err := s.object(op.JoinPath(path, e.Name)); err != nil {
 				return err
@@ -100,6 +105,25 @@ func (s state) object(path string) error {
 		return s.times(path)
 	}
 	return nil
+}
+
+// namesPerOp keeps an op below the size of a frame, with names of 255 bytes.
+const namesPerOp = 4096
+
+// names emits which names the root has, since it cannot be made anew.
+func (s state) names(entries []Entry) error {
+	o := &op.Op{Kind: op.PutNames, Path: op.Root}
+	for i, e := range entries {
+		if o.Names = append(o.Names, e.Name); len(o.Names) < namesPerOp || i == len(entries)-1 {
+			continue
+		}
+		o.Name = e.Name
+		if err := s.emit(o); err != nil {
+			return err
+		}
+		o = &op.Op{Kind: op.PutNames, Path: op.Root, Path2: e.Name}
+	}
+	return s.emit(o)
 }
 
 // times emits the mtime of what is at path.
