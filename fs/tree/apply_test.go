@@ -206,3 +206,30 @@ func TestInheritedAccessList(t *testing.T) {
 	apply(t, mirror, touch("d", 1))
 	same(t, primary, mirror)
 }
+
+// Where the kernel cannot copy between two files it is done by hand.
+func TestCopyByHand(t *testing.T) {
+	tr := newTree(t)
+	apply(t, tr, create("f"), create("g"), write("f", 0, strings.Repeat("x", 3<<20)+"end"), write("g", 0, "ab"))
+	a := applier{tr, &op.Op{}, false}
+	by := func(off, off2, n int64) error {
+		return a.onFile("f", func(from int) error {
+			return a.onFile("g", func(to int) error { return copyByHand(from, to, off, off2, n) })
+		})
+	}
+	if err := by(3<<20-1, 1, 4); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(content(t, tr, "g")); got != "axend" {
+		t.Errorf("copied %q", got)
+	}
+	if err := by(0, 1<<20, 3<<20); err != nil {
+		t.Fatal(err)
+	}
+	if got := content(t, tr, "g"); len(got) != 4<<20 || string(got[1<<20:]) != strings.Repeat("x", 3<<20) {
+		t.Errorf("copied %d bytes, or others", len(got))
+	}
+	if err := by(3<<20, 0, 4); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("more than there is: error %v", err)
+	}
+}

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -80,6 +81,28 @@ func TestStateFails(t *testing.T) {
 		})
 		if err != stop {
 			t.Errorf("stopped after %d ops: error %v", after, err)
+		}
+	}
+}
+
+// The names of a large root come in ranges without a gap.
+func TestNamesInRanges(t *testing.T) {
+	for _, n := range []int{0, 1, namesPerOp, namesPerOp + 1, 3 * namesPerOp} {
+		entries := make([]Entry, n)
+		for i := range entries {
+			entries[i].Name = fmt.Sprintf("%08d", i)
+		}
+		var sent []string
+		after := ""
+		err := state{emit: func(o *op.Op) error {
+			if o.Path2 != after || o.Name != "" && o.Name != o.Names[len(o.Names)-1] || len(o.Names) > namesPerOp {
+				t.Errorf("%d names: a range from %q to %q with %d names follows one to %q", n, o.Path2, o.Name, len(o.Names), after)
+			}
+			sent, after = append(sent, o.Names...), o.Name
+			return nil
+		}}.names(entries)
+		if err != nil || len(sent) != n || after != "" {
+			t.Errorf("%d names: %d were sent, the last range ends at %q, error %v", n, len(sent), after, err)
 		}
 	}
 }
