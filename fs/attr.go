@@ -257,12 +257,12 @@ func (f *FS) truncate(cancel <-chan struct{}, n *inode, path string, p place, h 
 	}
 	o := &op.Op{Kind: op.Truncate, Path: path, Attr: op.Attr{Valid: op.AttrSize, Size: size}}
 	ack, err := f.change(cancel, o, func() error {
+		f.times.changed(n) // even by one that fails
 		return restart(func() error { return unix.Ftruncate(fd, size) })
 	})
 	if err != nil {
 		return nil, err
 	}
-	f.times.changed(n)
 	acks = append(acks, ack)
 	if kill {
 		ack, err := f.killPrivileges(cancel, path, fd)

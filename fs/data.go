@@ -54,11 +54,10 @@ func (f *front) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 		path, end := f.begin(h.n)
 		defer end()
 		o.Path = path
-		ack, err := f.change(cancel, o, func() error { return h.write(o, in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0) })
-		if err == nil {
-			f.times.changed(h.n)
-		}
-		return ack, err
+		return f.change(cancel, o, func() error {
+			f.times.changed(h.n) // even by a write that fails
+			return h.write(o, in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
+		})
 	}()
 	if err != nil {
 		return 0, status(err)
@@ -142,12 +141,12 @@ func (f *FS) fallocate(cancel <-chan struct{}, h *handle, in *fuse.FallocateIn) 
 	}
 	o := &op.Op{Kind: op.Fallocate, Path: path, Off: int64(in.Offset), Len: int64(in.Length), Arg: in.Mode}
 	ack, err := f.change(cancel, o, func() error {
+		f.times.changed(h.n) // even by one that fails
 		return restart(func() error { return unix.Fallocate(h.fd, o.Arg, o.Off, o.Len) })
 	})
 	if err != nil {
 		return f.resized(cancel, h, path, before.Size, err)
 	}
-	f.times.changed(h.n)
 	acks = append(acks, ack)
 	if in.Uid != 0 {
 		// The kernel does not say here whether the caller may keep set-ID bits.
@@ -166,7 +165,6 @@ func (f *FS) resized(cancel <-chan struct{}, h *handle, path string, before int6
 	if err := unix.Fstat(h.fd, &st); err != nil || st.Size == before {
 		return nil, failed
 	}
-	f.times.changed(h.n)
 	o := &op.Op{Kind: op.Truncate, Path: path, Attr: results(&st, op.AttrSize)}
 	ack, err := f.change(cancel, o, func() error { return nil })
 	if err != nil {
@@ -202,6 +200,7 @@ func (f *FS) copyRange(cancel <-chan struct{}, src, dst *handle, o *op.Op, in *f
 	defer end()
 	o.Path, o.Path2 = from, to
 	ack, err := f.change(cancel, o, func() error {
+		f.times.changed(dst.n) // even by one that fails
 		return restart(func() error {
 			off, off2 := o.Off, o.Off2
 			n, err := unix.CopyFileRange(src.fd, &off, dst.fd, &off2, int(min(in.Len, maxCopy)), int(in.Flags))
@@ -213,9 +212,6 @@ func (f *FS) copyRange(cancel <-chan struct{}, src, dst *handle, o *op.Op, in *f
 		return nil, err
 	}
 	acks = append(acks, ack)
-	if o.Len > 0 {
-		f.times.changed(dst.n)
-	}
 	if in.Uid != 0 {
 		ack, err := f.killPrivileges(cancel, to, dst.fd)
 		if ack != nil {

@@ -60,6 +60,10 @@ func (f *FS) rename(cancel <-chan struct{}, from, to link, flags uint32) ([]op.A
 		goes.stay() // it moves instead
 		goes.fd = -1
 	}
+	if moves != nil && moves == goes.n && flags&unix.RENAME_EXCHANGE == 0 {
+		goes.stay() // two names of one file: rename(2) does nothing, and says so to nobody
+		return nil, nil
+	}
 	ack, err := f.change(cancel, o, func() error {
 		if err := unix.Renameat2(src.FD, src.Name, dst.FD, dst.Name, uint(flags)); err != nil {
 			// ext4 undoes a whiteout that it made in vain, but not the new mtime.
@@ -84,9 +88,6 @@ func (f *FS) rename(cancel <-chan struct{}, from, to link, flags uint32) ([]op.A
 	switch {
 	case flags&unix.RENAME_EXCHANGE != 0:
 		f.table.moved(moves, from, to, goes.n)
-	case moves != nil && moves == goes.n:
-		// Two names of one file: rename(2) does nothing, and says so to nobody.
-		goes.stay()
 	default:
 		goes.gone(f, to.parent, to.name)
 		f.table.moved(moves, from, to, nil)

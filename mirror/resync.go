@@ -145,7 +145,9 @@ func (p *peer) level(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := p.await(ctx, func() bool { return p.applied >= last && p.lag() <= levelLag }); err != nil {
+		// Its own expulsion too: applied behind the PrepareJoin it would undo it.
+		_, change := l.sync.committed()
+		if err := p.await(ctx, func() bool { return p.applied >= max(last, change) && p.lag() <= levelLag }); err != nil {
 			return err
 		}
 		l.mu.Lock()
@@ -250,7 +252,7 @@ func (r *resync) count(ctx context.Context) {
 // the way, until nothing is pending.
 func (r *resync) run(ctx context.Context) error {
 	for {
-		if err := r.answers(); err != nil {
+		if err := r.answers(ctx); err != nil {
 			return err
 		}
 		r.log.mu.Lock()
@@ -293,7 +295,7 @@ func (r *resync) progress() {
 
 // answers puts the regions that the mirror reported and ends what it answered
 // in full. Reports come before the ack that covers them.
-func (r *resync) answers() error {
+func (r *resync) answers(ctx context.Context) error {
 	p, l := r.p, r.log
 	for {
 		l.mu.Lock()
@@ -301,7 +303,7 @@ func (r *resync) answers() error {
 		p.differ = nil
 		l.mu.Unlock()
 		for _, d := range differ {
-			if err := r.mend(string(d.Path), d.Regions); err != nil {
+			if err := r.mend(ctx, string(d.Path), d.Regions); err != nil {
 				return fmt.Errorf("%q: %w", d.Path, err)
 			}
 		}
@@ -319,11 +321,14 @@ func (r *resync) answers() error {
 }
 
 // mend puts regions of a file that differ.
-func (r *resync) mend(path string, regions []int64) error {
+func (r *resync) mend(ctx context.Context, path string, regions []int64) error {
 	for i := 0; i < len(regions); {
 		off, n := regions[i], int64(op.RegionSize)
 		for i++; i < len(regions) && regions[i] == off+n && n < stride; i++ {
 			n += op.RegionSize
+		}
+		if err := r.space(ctx); err != nil {
+			return err
 		}
 		r.touched[path] = true
 		err := r.log.source.Hold(path, func() error {
@@ -509,23 +514,18 @@ func (r *resync) content(ctx context.Context, path string) error {
 	}
 }
 
-// room waits until the mirror has taken most of what was sent, and handles its
-// answers meanwhile.
+// room handles the mirror's answers and waits until it has taken most of what
+// was sent.
 func (r *resync) room(ctx context.Context) error {
-	for {
-		if err := r.answers(); err != nil {
-			return err
-		}
-		r.log.mu.Lock()
-		full := r.p.lag() > r.log.window()
-		r.log.mu.Unlock()
-		if !full {
-			return nil
-		}
-		select {
-		case <-r.p.news:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err := r.answers(ctx); err != nil {
+		return err
 	}
+	return r.space(ctx)
+}
+
+// space waits until the mirror has taken most of what was sent.
+func (r *resync) space(ctx context.Context) error {
+	// What woke it may be an answer as well: whoever looks for one must see it.
+	defer signal(r.p.news)
+	return r.p.await(ctx, func() bool { return r.p.lag() <= r.log.window() })
 }
