@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -110,13 +111,19 @@ func (t *Tree) Digests(path string, off, n int64) ([]byte, error) {
 
 // digester computes digests of one file's regions.
 type digester struct {
-	f   *os.File
-	buf []byte
+	f    *os.File
+	buf  []byte
+	hole []byte // digest of a whole region that is a hole, once there was one
 }
 
 // region appends the digest of [start, end), of which data, and maybe more
 // behind it, is not a hole.
 func (d *digester) region(dst []byte, start, end int64, data []extent) ([]byte, error) {
+	whole := end-start == op.RegionSize
+	empty := len(data) == 0 || data[0].start >= end
+	if whole && empty && d.hole != nil {
+		return append(dst, d.hole...), nil
+	}
 	buf := d.buf[:end-start]
 	clear(buf)
 	var layout []byte
@@ -135,7 +142,11 @@ func (d *digester) region(dst []byte, start, end int64, data []extent) ([]byte, 
 	}
 	content := xxh3.Hash128(buf).Bytes()
 	dst = append(dst, content[:contentSize]...)
-	return binary.LittleEndian.AppendUint32(dst, uint32(xxh3.Hash(layout))), nil
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(xxh3.Hash(layout)))
+	if whole && empty {
+		d.hole = bytes.Clone(dst[len(dst)-DigestSize:])
+	}
+	return dst, nil
 }
 
 // Check compares the regions that o, of kind Check, has digests of with those
