@@ -143,18 +143,10 @@ func (a applier) putLink() error {
 	if err := a.makeWay(a.Path2); err != nil {
 		return err
 	}
-	from, err := a.At(a.Path)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	to, err := a.At(a.Path2)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
 	dir, _ := op.SplitPath(a.Path2)
-	return a.keepMtime(dir, func() error { return unix.Linkat(from.FD, from.Name, to.FD, to.Name, 0) })
+	return a.keepMtime(dir, func() error {
+		return a.both(func(from, to At) error { return unix.Linkat(from.FD, from.Name, to.FD, to.Name, 0) })
+	})
 }
 
 // sameFile reports whether two paths are names of one file. The first must be

@@ -5,6 +5,8 @@
 //
 //	at.go       the one way to an object: directory descriptor and name
 //	apply.go    ops that change the replica, strictly
+//	data.go     those that change a file's data
+//	results.go  the attributes and times that ops carry
 //	lenient.go  the same during a resync: what is in the way makes way
 //	put.go      repair ops: make an object equal to a description
 //	describe.go reading descriptions: attributes, xattrs, names
