@@ -154,7 +154,7 @@ def broken_promises(clients):
     FileStorage.tpc_finish has ZEO tell the other clients of a transaction before it is written to its end and synced. So
     one that is killed in between, and that nobody was promised, may be known to some. That is so on any disk.
     """
-    promised = {line["tid"] for client in clients for line in client.promises()}
+    promised = {line.get("tid") for client in clients for line in client.promises()}
     return [f"{client.name} knows transaction {tid}, which was acknowledged, and a server has lost it"
             for client in clients for tid in sorted(client.ahead() & promised)]
 
