@@ -147,9 +147,12 @@ func (v outlook) worth(r ruling, mirrors, need, reached int) []string {
 		return []string{text + ")"}
 	}
 	text := []string{"not promised: " + v.doubt(r, mirrors, need, reached)}
-	if v.Heard.IsZero() {
+	switch {
+	case v.Live != "":
+		text = append(text, fmt.Sprintf("what may be lost: all that %s acknowledges, or has acknowledged without this mirror, until it hears of epoch %s and turns read-only", v.Live, r.Epoch))
+	case v.Heard.IsZero():
 		text = append(text, "this node has never heard a primary")
-	} else {
+	default:
 		text = append(text, fmt.Sprintf("the primary has been silent since %s (%s): what it acknowledged without this mirror is not here",
 			v.Heard.UTC().Format(time.RFC3339), v.Now.Sub(v.Heard).Round(time.Second)))
 	}

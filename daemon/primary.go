@@ -80,7 +80,8 @@ type reign struct {
 	node       *node
 	line       op.Line
 	mountpoint string
-	peers      int
+	peers      int         // all mirrors
+	synced     int         // those that calls may wait for
 	log        *mirror.Log // nil without peers
 	alone      *alone      // nil with peers
 	mount      *fs.Mount
@@ -96,6 +97,11 @@ type reign struct {
 // directory.
 func (n *node) reign(ctx context.Context, t term) (err error) {
 	r := &reign{node: n, line: t.line, mountpoint: t.mountpoint, peers: len(t.peers)}
+	for _, p := range t.peers {
+		if !p.Async {
+			r.synced++
+		}
+	}
 	committer, err := r.committer(t)
 	if err != nil {
 		t.begun(err)
@@ -267,8 +273,8 @@ func (r *reign) waitInSync(ctx context.Context, n int) error {
 	if n == 0 {
 		return nil
 	}
-	if n > r.peers {
-		return admin.Errorf(admin.CodeFailed, "%s has %s: %d can never be in sync", r.node.cfg.Replica, plural(r.peers, "mirror"), n)
+	if n > r.synced {
+		return admin.Errorf(admin.CodeFailed, "%s has %s: %d can never be in sync", r.node.cfg.Replica, plural(r.synced, "synchronous mirror"), n)
 	}
 	for {
 		if err := r.log.WaitInSync(ctx, n); err != nil {

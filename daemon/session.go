@@ -152,6 +152,8 @@ func (s *session) begin(level *progress, b *wire.Begin) error {
 	at := progress{line: h.Line, applied: h.Next - 1}
 	if b.Resume {
 		at = *level
+	} else if err := r.cfg.Tree.Settle(); err != nil {
+		return err // after the record: this mirror is not in sync, whatever it was
 	}
 	a := newApplier(s, at, b.Resume)
 	r.mu.Lock()

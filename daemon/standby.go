@@ -24,6 +24,9 @@ type standby struct {
 // standBy runs the role until ctx ends, which returns nil, or until a promotion
 // has succeeded, which returns the term to reign in.
 func (n *node) standBy(ctx context.Context) (*term, error) {
+	if err := n.checkEmpty(); err != nil {
+		return nil, err
+	}
 	if err := n.demote(); err != nil {
 		return nil, err
 	}
@@ -61,6 +64,22 @@ func (n *node) newStandby() *standby {
 		Logger: n.log, Software: n.software(), Changed: s.changed,
 	})
 	return s
+}
+
+// checkEmpty refuses a replica with something in it on a mirror's first use: a
+// resync would remove it. The hello of a primary is checked in the same way.
+func (n *node) checkEmpty() error {
+	if n.store.Get().Volume != "" {
+		return nil
+	}
+	name, err := firstName(n.cfg.Replica)
+	if err != nil {
+		return fmt.Errorf("look into replica %s: %w", n.cfg.Replica, err)
+	}
+	if name != "" {
+		return fmt.Errorf("replica %s is not empty on first use (it holds %q) and a resync would remove what is there: empty it, or give the mirror another directory", n.cfg.Replica, name)
+	}
+	return nil
 }
 
 // demote records that a node which was the primary is a mirror now. Its

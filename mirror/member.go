@@ -26,6 +26,13 @@ func (l *Log) expel(ctx context.Context, node op.NodeID, why string) error {
 		return fmt.Errorf("record that %s is out of the in-sync set: %w", name, err)
 	}
 	l.enter(&op.Op{Kind: op.Expel, Path: op.Root, Member: node, Members: set}, func(at op.LSN) { l.sync.expel(node, at, l.now()) })
+	l.mu.Lock()
+	for _, p := range l.peers {
+		if p.node == node {
+			p.reason = why
+		}
+	}
+	l.mu.Unlock()
 	l.event("expelled", fmt.Sprintf("%s is not in sync any more: %s", name, why))
 	if len(set) < l.cfg.MinInSync {
 		what := map[Shortage]string{ShortageBlock: "wait", ShortageFail: "fail"}[l.cfg.OnShortage]

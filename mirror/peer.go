@@ -43,6 +43,7 @@ type peer struct {
 	name     string
 	state    PeerState
 	reason   string
+	said     string    // reason of the mirror's goodbye in this session
 	heard    time.Time // when anything was last received
 	cursor   op.LSN    // next to send
 	sent     op.LSN    // last frame sent
@@ -51,6 +52,7 @@ type peer struct {
 	ackedOff uint64         // ring offset of applied
 	pending  *pending       // nil once the mirror is level and strict
 	fresh    bool           // it began this resync with nothing
+	suspects int            // reports of ops that did not fit, since a path last became level
 	differ   []wire.Report  // reports that repair has not looked at
 	prepared *wire.Prepared // answer to the PrepareJoin of this session
 	resync   *Progress      // nil while none runs
@@ -73,6 +75,11 @@ func newPeer(l *Log, i int, cfg PeerConfig) *peer {
 		more: make(chan struct{}, 1), news: make(chan struct{}, 1),
 	}
 }
+
+// maxSuspects is how many level paths may turn out not to be so while no file
+// becomes level. Beyond that something keeps the mirror from being repaired
+// that repeating does not cure.
+const maxSuspects = 10_000
 
 var (
 	errFellOff = errors.New("fell off the ring: it is compared anew")
@@ -118,16 +125,19 @@ func (p *peer) run(ctx context.Context) {
 func (p *peer) disconnected(err error) {
 	l := p.log
 	l.mu.Lock()
-	told := p.reason
-	p.state, p.reason = StateConnecting, err.Error()
+	told, why := p.reason, err.Error()
+	if p.said != "" {
+		why = p.said // what broke afterwards says less
+	}
+	p.state, p.reason, p.said = StateConnecting, why, ""
 	var refusal *wire.Refusal
 	if errors.As(err, &refusal) {
 		p.state = StateRefused
 	}
 	l.mu.Unlock()
 	l.changed()
-	if told != err.Error() {
-		l.event("disconnected", fmt.Sprintf("%s: %v", p.name, err))
+	if told != why {
+		l.event("disconnected", fmt.Sprintf("%s: %s", p.name, why))
 	}
 }
 
@@ -301,7 +311,7 @@ func (p *peer) startOver(fresh bool) {
 	l := p.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p.pending, p.fresh, p.differ = newPending(), fresh, nil
+	p.pending, p.fresh, p.differ, p.suspects = newPending(), fresh, nil, 0
 	p.groups = make(map[tree.Inode][]string)
 	p.pending.mark(op.Root, true)
 	p.cursor = l.ring.next
@@ -439,7 +449,13 @@ func (p *peer) reported(r wire.Report) error {
 			if err := op.CheckPath(path); err != nil {
 				return fmt.Errorf("%w: report: %w", errProto, err)
 			}
+			if !p.pending.covers(path) {
+				p.suspects++ // of a pending path it is no news
+			}
 			p.pending.mark(path, true)
+		}
+		if p.suspects > maxSuspects {
+			return fmt.Errorf("the mirror cannot be made equal: %q: %s", r.Path, r.What)
 		}
 	case r.Kind == wire.ReportDiffer:
 		p.differ = append(p.differ, r)
@@ -554,10 +570,11 @@ func (p *peer) left(bye wire.Goodbye) error {
 	if bye.Epoch != nil {
 		l.Fence(*bye.Epoch, p.name)
 	}
+	l.mu.Lock()
+	node := p.node
+	p.said = bye.Reason
+	l.mu.Unlock()
 	if bye.NotInSync {
-		l.mu.Lock()
-		node := p.node
-		l.mu.Unlock()
 		if err := l.expel(context.Background(), node, bye.Reason); err != nil {
 			l.cfg.Logger.Error("in-sync set cannot be recorded: calls wait", "error", err)
 		}

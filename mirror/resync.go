@@ -361,6 +361,7 @@ func (r *resync) finish(d lookedAt) error {
 		defer r.log.mu.Unlock()
 		r.p.pending.done(d.path, d.marks)
 		r.p.resync.Paths++
+		r.p.suspects = 0
 		return nil
 	})
 }

@@ -11,9 +11,9 @@ import (
 
 // rules decides the level of a path. Patterns are those of gitignore(5): one
 // without a slash matches a name at any depth and all below it, one with a
-// slash is anchored at the root, "**" crosses directories. With "dir/" the
-// directory itself is mirrored and what is in it is not. Negation is not
-// needed, since the last rule that matches wins.
+// slash is anchored at the root, "**" crosses directories. A slash at the end
+// says nothing here: what is at a path may change its type, and a rule must not
+// change with it. Negation is not needed, since the last rule that matches wins.
 type rules struct {
 	standard Level
 	list     []rule
@@ -60,7 +60,7 @@ func (r *rules) level(path string) Level {
 	}
 	names := strings.Split(path, "/")
 	for i := len(r.list) - 1; i >= 0; i-- {
-		if r.list[i].pattern.Match(names, false) != gitignore.NoMatch {
+		if r.list[i].pattern.Match(names, true) != gitignore.NoMatch {
 			return r.list[i].level
 		}
 	}

@@ -14,7 +14,7 @@ func TestRules(t *testing.T) {
 	}
 	for path, want := range map[string]Level{
 		".": SyncOp, "a": SyncOp, "a.tmp": SyncLocal, "d/e/f.tmp": SyncLocal, "x.tmp/below": SyncLocal,
-		"cache": SyncOp, "cache/x": SyncLocal, "d/cache/x": SyncOp,
+		"cache": SyncLocal, "cache/x": SyncLocal, "d/cache/x": SyncOp,
 		"log/today": SyncBarrier, "log/a/b": SyncBarrier, "keep.tmp": SyncOp, "d/keep.tmp": SyncOp,
 	} {
 		if got := r.level(path); got != want {
