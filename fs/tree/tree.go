@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/standbyfs/standbyfs/fs/op"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,6 +59,28 @@ func (t *Tree) Close() error {
 	t.dirs.drop(".")
 	t.files.drop(".")
 	return t.root.Close()
+}
+
+// ErrReplaced says that the directory is not the one that was opened.
+var ErrReplaced = errors.New("the replica's directory was removed or replaced while it is in use: stop the node, put the directory back, and start it again")
+
+// Settle forgets every descriptor that is kept, so that all that follows is
+// found by its name, and makes sure that the root is still the directory at
+// Dir: who changes a replica behind the node's back must not fool a repair.
+func (t *Tree) Settle() error {
+	t.Forget(op.Root)
+	var here, there unix.Stat_t
+	if err := unix.Fstat(int(t.root.Fd()), &here); err != nil {
+		return pathError("stat", t.dir, err)
+	}
+	err := unix.Stat(t.dir, &there)
+	if err != nil && !missing(err) {
+		return pathError("stat", t.dir, err)
+	}
+	if err != nil || here.Dev != there.Dev || here.Ino != there.Ino {
+		return fmt.Errorf("%s: %w", t.dir, ErrReplaced)
+	}
+	return nil
 }
 
 // Sync returns once all of the file system that holds the tree is on stable
