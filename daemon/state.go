@@ -276,7 +276,7 @@ const lockTimeout = 200 * time.Millisecond
 // here and not when a mirror has to record something.
 func openState(dir string, readOnly bool) (db *bolt.DB, state State, err error) {
 	damaged := func(what any) error {
-		return fmt.Errorf("state directory %s: %w (%v): remove it to make this node start afresh, with a full compare if it is a mirror", dir, ErrDamaged, what)
+		return fmt.Errorf("state directory %s: %w (%v): remove it to make this node start afresh: a mirror is compared in full; a primary makes a new volume of its replica, and its mirrors have to be emptied", dir, ErrDamaged, what)
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	var file *os.File

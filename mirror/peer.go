@@ -43,6 +43,7 @@ type peer struct {
 	name     string
 	state    PeerState
 	reason   string
+	away     bool      // no session since its absence was reported
 	said     string    // reason of the mirror's goodbye in this session
 	heard    time.Time // when anything was last received
 	cursor   op.LSN    // next to send
@@ -52,7 +53,7 @@ type peer struct {
 	ackedOff uint64         // ring offset of applied
 	pending  *pending       // nil once the mirror is level and strict
 	fresh    bool           // it began this resync with nothing
-	suspects int            // reports of ops that did not fit, since a path last became level
+	suspects int            // level paths that turned out not to be, since a file last became level
 	differ   []wire.Report  // reports that repair has not looked at
 	prepared *wire.Prepared // answer to the PrepareJoin of this session
 	resync   *Progress      // nil while none runs
@@ -126,17 +127,19 @@ func (p *peer) disconnected(err error) {
 	l := p.log
 	l.mu.Lock()
 	told, why := p.reason, err.Error()
+	first := !p.away
 	if p.said != "" {
 		why = p.said // what broke afterwards says less
 	}
-	p.state, p.reason, p.said = StateConnecting, why, ""
+	p.state, p.reason, p.said, p.away = StateConnecting, why, "", true
 	var refusal *wire.Refusal
 	if errors.As(err, &refusal) {
-		p.state = StateRefused
+		p.state, p.away = StateRefused, false // what it says is news each time that it changes
 	}
 	l.mu.Unlock()
 	l.changed()
-	if told != why {
+	// A peer that stays away is news once, however its errors differ.
+	if first && told != why {
 		l.event("disconnected", fmt.Sprintf("%s: %s", p.name, why))
 	}
 }
@@ -223,7 +226,7 @@ func (p *peer) hello(ctx context.Context, s *wire.Session) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p.session, p.heard, p.prepared = s, time.Now(), nil
+	p.session, p.heard, p.prepared, p.away = s, time.Now(), nil, false
 	switch {
 	case p.pending != nil:
 		p.state = StateResync

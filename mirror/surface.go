@@ -67,9 +67,20 @@ func (s *surface) eachNames(path string, flags op.Flags, emit func(*op.Op) error
 	return emit(o)
 }
 
-// digest emits a Check over the next stride of a file and returns the offset
-// behind it: less than a stride on when the file ends there.
+// maxHole bounds a hole that is compared at once, and so the report about it.
+const maxHole = 1 << 30
+
+// digest emits a Check over the next stride of a file, or over a hole that is
+// longer, and returns the offset behind it: less than a stride on when the file
+// ends there.
 func (l *Log) digest(path string, off int64, flags op.Flags, emit func(*op.Op) error) (int64, error) {
+	next, err := l.cfg.Tree.NextData(path, off)
+	if err != nil {
+		return off, err
+	}
+	if hole := min(next-off, maxHole); hole >= stride {
+		return off + hole, emit(&op.Op{Kind: op.Check, Flags: flags, Path: path, Off: off, Len: hole})
+	}
 	digests, err := l.cfg.Tree.Digests(path, off, stride)
 	if err != nil || len(digests) == 0 {
 		return off, err
@@ -78,11 +89,15 @@ func (l *Log) digest(path string, off int64, flags op.Flags, emit func(*op.Op) e
 	return off + n, emit(&op.Op{Kind: op.Check, Flags: flags, Path: path, Off: off, Len: n, Data: digests})
 }
 
-// fill emits the data of the next stride of a file and returns the offset
-// behind it, or off at the end.
+// fill emits the data of the next stride of a file that is all hole on the
+// mirror, and returns the offset behind it, or off at the end.
 func (l *Log) fill(path string, off int64, emit func(*op.Op) error) (int64, error) {
-	next := off
-	err := l.cfg.Tree.PutRange(path, off, stride, func(o *op.Op) error {
+	next, err := l.cfg.Tree.NextData(path, off)
+	if err != nil || next-off >= stride {
+		return next, err
+	}
+	next = off
+	err = l.cfg.Tree.PutRange(path, off, stride, func(o *op.Op) error {
 		next = off + stride
 		return emit(o)
 	})

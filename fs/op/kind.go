@@ -45,7 +45,7 @@ const (
 	Put      // Path has type, attributes, xattrs and link text as given; data is left alone
 	PutLink  // Path2 is another name of the file Path
 	PutNames // directory Path holds, between Path2 (exclusive) and Name (inclusive), just Names
-	Check    // Path's regions from Off on, Len bytes, have the digests in Data
+	Check    // Path's regions from Off on, Len bytes, have the digests in Data, or, without Data, are all hole
 
 	// Adopt never travels: Path got its first mirrored name (a linked
 	// O_TMPFILE, a rename out of a local pattern) and is sent as state instead.

@@ -149,8 +149,8 @@ func (d *digester) region(dst []byte, start, end int64, data []extent) ([]byte, 
 	return dst, nil
 }
 
-// Check compares the regions that o, of kind Check, has digests of with those
-// of the file here, and returns the offsets of those that differ. A file that
+// Check compares the regions that o, of kind Check, has digests of, or that it
+// says are all hole (no digests, but a length), with those of the file here, and returns the offsets of those that differ. A file that
 // is not there, or not a file, differs in all.
 func (t *Tree) Check(o *op.Op) ([]int64, error) {
 	return t.check(o, DigestSize)
@@ -163,6 +163,9 @@ func (t *Tree) check(o *op.Op, part int) ([]int64, error) {
 	}
 	if o.Off < 0 || o.Off%op.RegionSize != 0 || len(o.Data)%DigestSize != 0 {
 		return nil, fmt.Errorf("check %q: offset %d, %d bytes of digests: %w", o.Path, o.Off, len(o.Data), unix.EINVAL)
+	}
+	if len(o.Data) == 0 {
+		return t.checkHole(o, part)
 	}
 	count := len(o.Data) / DigestSize
 	have, err := t.Digests(o.Path, o.Off, int64(count)*op.RegionSize)
@@ -177,6 +180,65 @@ func (t *Tree) check(o *op.Op, part int) ([]int64, error) {
 		}
 	}
 	return differ, nil
+}
+
+// checkHole is check for a range that is one hole on the other side.
+func (t *Tree) checkHole(o *op.Op, part int) ([]int64, error) {
+	f, size, err := t.openData(o.Path)
+	if missing(err) || errors.Is(err, unix.ENXIO) {
+		return []int64{o.Off}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := extents(int(f.Fd()), o.Off, min(o.Off+o.Len, size))
+	if err != nil {
+		return nil, pathError("find holes of", o.Path, err)
+	}
+	var differ []int64
+	d := digester{f: f, buf: make([]byte, op.RegionSize)}
+	for _, e := range data {
+		for at := e.start / op.RegionSize * op.RegionSize; at < e.end; at += op.RegionSize {
+			if len(differ) > 0 && differ[len(differ)-1] == at {
+				continue
+			}
+			if part == contentSize {
+				// Data that is zeros is as good as a hole.
+				end := min(at+op.RegionSize, size)
+				is, err := d.region(nil, at, end, []extent{e})
+				if err != nil {
+					return nil, pathError("read", o.Path, err)
+				}
+				hole, err := (&digester{buf: d.buf}).region(nil, at, end, nil)
+				if err != nil || bytes.Equal(is[:contentSize], hole[:contentSize]) {
+					continue
+				}
+			}
+			differ = append(differ, at)
+		}
+	}
+	return differ, nil
+}
+
+// NextData returns where the first region from off on begins that is not all
+// hole, or, if there is none, where the next region behind the end of the file
+// would begin. Off is aligned to op.RegionSize.
+func (t *Tree) NextData(path string, off int64) (int64, error) {
+	f, size, err := t.openData(path)
+	if err != nil {
+		return off, err
+	}
+	defer f.Close()
+	end := (size + op.RegionSize - 1) / op.RegionSize * op.RegionSize
+	data, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return max(off, end), nil
+	case err != nil:
+		return off, pathError("find holes of", path, err)
+	}
+	return max(off, data/op.RegionSize*op.RegionSize), nil
 }
 
 // maxWrite bounds the data of one emitted Write.
