@@ -31,7 +31,7 @@ type term struct {
 // RestartNotHigher).
 func (n *node) begin() (term, error) {
 	t := term{mountpoint: n.cfg.Mountpoint, peers: n.cfg.Mirror.Peers, begun: func(error) {}}
-	adopted, lowered := false, ""
+	adopted, lowered, ended := false, "", 0
 	err := n.store.Update(func(s *State) error {
 		if adopted = s.Role != Primary; adopted {
 			s.Volume, s.Role = newVolume(), Primary
@@ -41,9 +41,17 @@ func (n *node) begin() (term, error) {
 			lowered = fmt.Sprintf("min_in_sync was %d and is %d now: until a mirror has heard of that, its promotion promises more than it can know", was, n.cfg.Mirror.MinInSync)
 		}
 		s.Name = n.cfg.Name
+		if len(t.peers) == 0 {
+			ended = len(s.Set)
+		}
 		t.enter(s, n.cfg.Mirror)
 		return nil
 	})
+	if err == nil && ended > 0 {
+		text := fmt.Sprintf("started without mirrors: %s of the last run is behind from now on", plural(ended, "mirror"))
+		n.log.Warn(text)
+		n.event("expelled", text)
+	}
 	if err == nil && adopted {
 		n.event("adopted", fmt.Sprintf("%s is the volume %s now", n.cfg.Replica, n.store.Get().Volume))
 	}

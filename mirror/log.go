@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -282,7 +283,11 @@ func (l *Log) changed() {
 
 // event reports to the operator.
 func (l *Log) event(kind, text string) {
-	l.cfg.Logger.Info(text, "event", kind)
+	level := slog.LevelWarn
+	if kind == "joined" || kind == "resync" {
+		level = slog.LevelInfo
+	}
+	l.cfg.Logger.Log(context.Background(), level, text, "event", kind)
 	l.cfg.Event(kind, text)
 }
 

@@ -287,6 +287,9 @@ func (r *resync) progress() {
 	if s := time.Since(r.began).Seconds(); s > 0 {
 		g.Rate = float64(g.Done) / s
 	}
+	if g.Total > 0 {
+		g.Total = max(g.Total, g.Done) // what is written meanwhile comes on top
+	}
 	g.Left = 0
 	if g.Rate > 0 && g.Total > g.Done {
 		g.Left = time.Duration(float64(g.Total-g.Done) / g.Rate * float64(time.Second)).Round(time.Second)

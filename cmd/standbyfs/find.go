@@ -25,6 +25,7 @@ type finder struct {
 type found struct {
 	replica  string // "" if only the state directory was given
 	stateDir string
+	mounted  bool // it was found by its mount point
 }
 
 // findHelp is a part of the help of every verb that has a finder.
@@ -53,7 +54,7 @@ func (f *finder) find(cmd *cobra.Command, args []string) (found, error) {
 		return n, misuse(cmd, "%q and -c %s both name a node: give one of them", args[0], f.file)
 	case len(args) > 0:
 		var err error
-		if n.replica, err = replicaAt(args[0]); err != nil {
+		if n.replica, n.mounted, err = replicaAt(args[0]); err != nil {
 			return n, cannot(err)
 		}
 	case f.file != "":
@@ -74,31 +75,41 @@ func (f *finder) find(cmd *cobra.Command, args []string) (found, error) {
 	if f.state != "" {
 		n.stateDir = f.state
 	}
-	if n.stateDir == "" {
-		n.stateDir = daemon.DefaultStateDir(n.replica)
+	if n.stateDir != "" {
+		return n, nil
+	}
+	n.stateDir = daemon.DefaultStateDir(n.replica)
+	if _, err := os.Stat(n.stateDir); !errors.Is(err, os.ErrNotExist) {
+		return n, nil
+	}
+	if len(args) > 0 && n.mounted {
+		return n, cannot(fmt.Errorf("%s is a mount of %s, but %s is not there: name the state directory with --state", args[0], n.replica, n.stateDir))
+	}
+	if _, err := os.Stat(n.replica); errors.Is(err, os.ErrNotExist) {
+		return n, cannot(fmt.Errorf("%s does not exist, nor does its state directory %s", n.replica, n.stateDir))
 	}
 	return n, nil
 }
 
 // replicaAt returns the replica at path: what is mounted there, or path itself.
-func replicaAt(path string) (string, error) {
-	path, err := resolve(path)
+func replicaAt(path string) (replica string, mounted bool, err error) {
+	path, err = resolve(path)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	mounts, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return "", fmt.Errorf("look for a mount at %s: %w", path, err)
+		return "", false, fmt.Errorf("look for a mount at %s: %w", path, err)
 	}
 	defer mounts.Close()
-	replica, err := mountedAt(mounts, path)
+	replica, err = mountedAt(mounts, path)
 	if err != nil {
-		return "", fmt.Errorf("look for a mount at %s: %w", path, err)
+		return "", false, fmt.Errorf("look for a mount at %s: %w", path, err)
 	}
 	if replica != "" {
-		return replica, nil
+		return replica, true, nil
 	}
-	return path, nil
+	return path, false, nil
 }
 
 // resolve makes path absolute and follows symbolic links in all but its last

@@ -74,13 +74,12 @@ func TestFind(t *testing.T) {
 		env  string
 		want found
 	}{
-		{"by the replica", finder{}, []string{replica}, "", found{replica, replica + ".standbyfs"}},
-		{"by a link", finder{}, []string{filepath.Join(dir, "link")}, "", found{replica, replica + ".standbyfs"}},
-		{"by the configuration", finder{file: file}, nil, "", found{replica, filepath.Join(dir, "state")}},
-		{"with a state directory", finder{state: "/s"}, []string{replica}, "/e", found{replica, "/s"}},
-		{"with a variable", finder{}, []string{replica}, "/e", found{replica, "/e"}},
-		{"by the state directory", finder{state: "/s"}, nil, "", found{"", "/s"}},
-		{"that is not there", finder{}, []string{filepath.Join(dir, "none")}, "", found{filepath.Join(dir, "none"), filepath.Join(dir, "none.standbyfs")}},
+		{"by the replica", finder{}, []string{replica}, "", found{replica: replica, stateDir: replica + ".standbyfs"}},
+		{"by a link", finder{}, []string{filepath.Join(dir, "link")}, "", found{replica: replica, stateDir: replica + ".standbyfs"}},
+		{"by the configuration", finder{file: file}, nil, "", found{replica: replica, stateDir: filepath.Join(dir, "state")}},
+		{"with a state directory", finder{state: "/s"}, []string{replica}, "/e", found{replica: replica, stateDir: "/s"}},
+		{"with a variable", finder{}, []string{replica}, "/e", found{replica: replica, stateDir: "/e"}},
+		{"by the state directory", finder{state: "/s"}, nil, "", found{replica: "", stateDir: "/s"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv("STANDBYFS_STATE_DIR", c.env)
@@ -91,6 +90,9 @@ func TestFind(t *testing.T) {
 	}
 	if _, err := (&finder{}).find(cmd, nil); exitCode(err) != exitCannot {
 		t.Errorf("no node named: got %v", err)
+	}
+	if _, err := (&finder{}).find(cmd, []string{filepath.Join(dir, "none")}); exitCode(err) != exitCannot || !strings.Contains(err.Error(), "does not exist") {
+		t.Errorf("a node that is not there: got %v", err)
 	}
 	if _, err := (&finder{file: file}).find(cmd, []string{replica}); exitCode(err) != exitCannot {
 		t.Errorf("two nodes named: got %v", err)
