@@ -7,10 +7,14 @@
 //	expand.go   ops that cross the border of what is mirrored
 //	insync.go   who is in sync, which calls may return
 //	member.go   expulsion and join: durable first
-//	peer.go     one goroutine per mirror: dial, hello, stream
-//	resync.go   bringing one mirror level, in its own op stream
+//	peer.go     one goroutine per mirror: dial, stream, listen
+//	hello.go    where its stream begins
+//	repair.go   bringing it level, having it join, and again
+//	resync.go   one resync, in the mirror's own op stream
+//	surface.go  what is put and compared of an object
 //	pending.go  which paths a resync still has to look at
 //	verify.go   comparing all mirrors at exact positions
+//	rules.go    which paths are mirrored, and how strictly
 //	fence.go    the end of a reign
 package mirror
 

@@ -1,11 +1,9 @@
 package mirror
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -23,7 +21,7 @@ import (
 //  3. receive  acks and reports <- log stream               one a session
 //  4. talk     heartbeats and messages -> control stream    one a session
 //  5. listen   control stream <- heartbeats and messages    one a session
-//  6. repair   resync, join, and joining again (resync.go)  one a session
+//  6. repair   resync, join, and joining again (repair.go)  one a session
 //
 // The order of a peer's ops is fixed by the ring and never changes. Catching up
 // and live streaming are the same code: a cursor that is behind reads longer
@@ -177,167 +175,6 @@ func (p *peer) connect(ctx context.Context) error {
 		func(session context.Context) error { return p.talk(session, ctx, s, out) },
 		func(ctx context.Context) error { return p.listen(s) },
 		p.repair)
-}
-
-// hello agrees with the mirror on where the stream begins. Nothing that the
-// mirror may have to forget is sent before the primary's own decision is
-// durable (RULES.md 7, HelloExpels).
-func (p *peer) hello(ctx context.Context, s *wire.Session) error {
-	l := p.log
-	control := s.Control()
-	deadline, _ := ctx.Deadline()
-	if err := control.SetDeadline(deadline); err != nil {
-		return fmt.Errorf("hello: %w", err)
-	}
-	r := wire.NewReader(control)
-	l.mu.Lock()
-	hello := wire.Hello{
-		Protocol: wire.Protocol, MinProtocol: wire.MinProtocol, Software: l.cfg.Software,
-		Volume: l.cfg.Volume, Node: l.cfg.Self, Name: l.cfg.Name, Line: l.cfg.Line,
-		Oldest: l.ring.oldest(), Next: l.ring.next,
-	}
-	l.mu.Unlock()
-	if err := tell(control, wire.KindHello, hello); err != nil {
-		return fmt.Errorf("hello: %w", err)
-	}
-	var a wire.Answer
-	if err := hear(r, wire.KindAnswer, &a); err != nil {
-		return fmt.Errorf("hello: %w", err)
-	}
-	if err := p.meet(&a); err != nil {
-		return err
-	}
-	resume := a.Resume != nil && a.Resume.Line == l.cfg.Line && p.resumeAt(a.Resume.LSN)
-	if !resume {
-		if err := l.expel(ctx, a.Node, "it came back without its session"); err != nil {
-			return err
-		}
-		p.startOver(a.Fresh)
-	}
-	if err := tell(control, wire.KindBegin, wire.Begin{Resume: resume, Policy: l.policy()}); err != nil {
-		return fmt.Errorf("hello: %w", err)
-	}
-	var begun wire.Begun
-	if err := hear(r, wire.KindBegun, &begun); err != nil {
-		return fmt.Errorf("hello: %w", err)
-	}
-	if err := control.SetDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("hello: %w", err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p.session, p.heard, p.prepared, p.away = s, time.Now(), nil, false
-	switch {
-	case p.pending != nil:
-		p.state = StateResync
-	case p.cfg.Async:
-		p.state = StateAsync
-	case l.sync.has(p.node):
-		p.state, p.reason = StateInSync, ""
-	default:
-		p.state = StateCatchingUp
-	}
-	return nil
-}
-
-// meet takes down who answered, and refuses to go on with the wrong node.
-func (p *peer) meet(a *wire.Answer) error {
-	l := p.log
-	if r := a.Refusal; r != nil {
-		l.Fence(r.Epoch, "the mirror at "+p.cfg.Addr)
-		return r
-	}
-	if a.Epoch.Compare(l.cfg.Line.Epoch) > 0 {
-		l.Fence(a.Epoch, "the mirror at "+p.cfg.Addr)
-		return fmt.Errorf("%s has seen epoch %s: %w", a.Name, a.Epoch, op.ErrFenced)
-	}
-	if a.Node == l.cfg.Self {
-		return fmt.Errorf("%s is this node itself: take it out of the mirrors", p.cfg.Addr)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, other := range l.peers {
-		if other != p && other.node == a.Node && other.session != nil {
-			return fmt.Errorf("%s and %s are the same node (%s): take one of them out of the mirrors", p.cfg.Addr, other.cfg.Addr, a.Name)
-		}
-	}
-	if p.node != a.Node {
-		p.applied, p.durable, p.pending = 0, 0, nil // another node than last time
-	}
-	p.node, p.name, p.heard = a.Node, a.Name, time.Now()
-	return nil
-}
-
-// resumeAt sets the cursor behind lsn, if the ring still holds what follows.
-func (p *peer) resumeAt(lsn op.LSN) bool {
-	l := p.log
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if lsn+1 < l.ring.oldest() || lsn >= l.ring.next {
-		return false
-	}
-	if p.pending != nil && !p.doubt(lsn) {
-		return false
-	}
-	p.cursor, p.sent = lsn+1, lsn
-	p.resumes++
-	return true
-}
-
-// doubt makes pending again what the mirror may have reported on when the last
-// session broke: all that it applied beyond its last ack that arrived. It
-// reports false if the ring does not hold that any more. The caller holds mu.
-func (p *peer) doubt(applied op.LSN) bool {
-	p.pending.requeue()
-	p.differ = nil
-	for from := p.applied + 1; from <= applied; {
-		run, next, ok := p.log.ring.read(from, p.bit, chunkSize)
-		if !ok {
-			return false
-		}
-		for o := range opsIn(run) {
-			p.pending.mark(o.Path, true)
-			if o.Kind.TwoPaths() {
-				p.pending.mark(o.Path2, true)
-			}
-		}
-		if next == from {
-			break
-		}
-		from = next
-	}
-	return true
-}
-
-// startOver begins a resync of everything, from the end of the ring on.
-func (p *peer) startOver(fresh bool) {
-	l := p.log
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p.pending, p.fresh, p.differ, p.suspects = newPending(), fresh, nil, 0
-	p.groups = make(map[tree.Inode][]string)
-	p.pending.mark(op.Root, true)
-	p.cursor = l.ring.next
-	p.sent, p.applied, p.durable = p.cursor-1, p.cursor-1, 0
-	p.ackedOff = l.ring.offset
-	p.resyncs++
-}
-
-// opsIn yields the ops of a run of frames, as long as they can be decoded.
-func opsIn(run []byte) func(yield func(*op.Op) bool) {
-	return func(yield func(*op.Op) bool) {
-		r := wire.NewReader(bytes.NewReader(run))
-		for {
-			h, payload, err := r.Next()
-			if err != nil {
-				return
-			}
-			var o op.Op
-			if wire.DecodeOp(h, payload, &o) == nil && !yield(&o) {
-				return
-			}
-		}
-	}
 }
 
 // 2. send writes what the ring holds for this peer, in runs as long as they
@@ -628,56 +465,4 @@ func (p *peer) status() PeerStatus {
 		s.Resync = &progress
 	}
 	return s
-}
-
-// policy is what a mirror has to know to be promoted by the rules (RULES.md 14).
-func (l *Log) policy() wire.Policy {
-	p := wire.Policy{MinInSync: l.cfg.MinInSync, OnShortage: string(l.cfg.OnShortage), Set: l.sync.set(), Heartbeat: l.cfg.Heartbeat}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, peer := range l.peers {
-		mode := "sync"
-		if peer.cfg.Async {
-			mode = "async"
-		}
-		p.Members = append(p.Members, wire.Member{Node: peer.node, Name: peer.name, Addr: peer.cfg.Addr, Mode: mode})
-	}
-	return p
-}
-
-// tell writes one message.
-func tell(w io.Writer, k wire.Kind, v any) error {
-	m, err := wire.AppendMessage(nil, k, v)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(m)
-	return err
-}
-
-// hear reads one message, which must be of kind k, or a goodbye.
-func hear(r *wire.Reader, k wire.Kind, v any) error {
-	h, payload, err := r.Next()
-	if err != nil {
-		return closedAsEOF(err)
-	}
-	if h.Kind == wire.KindGoodbye && k != wire.KindGoodbye {
-		var bye wire.Goodbye
-		if err := wire.DecodeMessage(payload, &bye); err != nil {
-			return err
-		}
-		return errors.New(bye.Reason)
-	}
-	if h.Kind != k {
-		return fmt.Errorf("%w: frame of kind %d where %d was due", errProto, h.Kind, k)
-	}
-	return wire.DecodeMessage(payload, v)
-}
-
-// closedAsEOF says in words that the other end is gone.
-func closedAsEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return errors.New("the connection was closed by the other end")
-	}
-	return err
 }
