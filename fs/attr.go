@@ -57,28 +57,50 @@ func results(st *unix.Stat_t, valid op.AttrMask) op.Attr {
 // GetAttr is stat(2), or fstat(2) where there is a handle.
 func (f *front) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	var st unix.Stat_t
-	if in.Flags()&fuse.FUSE_GETATTR_FH != 0 {
-		if h := f.handles.get(in.Fh()); h != nil {
-			if err := unix.Fstat(h.fd, &st); err != nil {
-				return status(err)
-			}
-			out.SetTimeout(forever)
-			fillAttr(&st, &out.Attr)
-			return fuse.OK
-		}
-	}
-	n := f.table.get(in.NodeId)
-	if n == nil {
-		return fuse.Status(syscall.ESTALE)
-	}
-	path := f.share(n)
-	defer f.names.RUnlock()
-	if err := f.statNode(n, path, &st); err != nil {
+	err := f.reach(in.NodeId, in.Flags(), in.Fh(), func(dirfd int, name string, flags int) error {
+		return unix.Fstatat(dirfd, name, &st, flags)
+	})
+	if err != nil {
 		return status(err)
 	}
 	out.SetTimeout(forever)
 	fillAttr(&st, &out.Attr)
 	return fuse.OK
+}
+
+// Statx is statx(2), where it asks for the time of birth.
+func (f *front) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
+	var st unix.Statx_t
+	err := f.reach(in.NodeId, in.GetattrFlags, in.Fh, func(dirfd int, name string, flags int) error {
+		return unix.Statx(dirfd, name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+	})
+	if err != nil {
+		return status(err)
+	}
+	out.SetTimeout(forever)
+	out.FromStatx(&st)
+	return fuse.OK
+}
+
+// reach calls stat with the arguments that mean a handle's file, or the inode.
+func (f *FS) reach(id uint64, flags uint32, fh uint64, stat func(dirfd int, name string, flags int) error) error {
+	if flags&fuse.FUSE_GETATTR_FH != 0 {
+		if h := f.handles.get(fh); h != nil {
+			return stat(h.fd, "", unix.AT_EMPTY_PATH)
+		}
+	}
+	n := f.table.get(id)
+	if n == nil {
+		return unix.ESTALE
+	}
+	path := f.share(n)
+	defer f.names.RUnlock()
+	p, err := f.place(n, path)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	return stat(p.target())
 }
 
 func (f *FS) statNode(n *inode, path string, st *unix.Stat_t) error {
@@ -122,12 +144,16 @@ func (f *front) setAttr(cancel <-chan struct{}, n *inode, in *fuse.SetAttrIn, ou
 		if fh, ok := in.GetFh(); ok {
 			h = f.handles.get(fh)
 		}
-		acks, err = f.truncate(cancel, n, path, p, h, int64(size), in.Valid&fuse.FATTR_KILL_SUIDGID != 0)
+		var kill *fuse.Caller
+		if in.Valid&fuse.FATTR_KILL_SUIDGID != 0 {
+			kill = &in.Caller
+		}
+		acks, err = f.truncate(cancel, n, path, p, h, int64(size), kill)
 		if err != nil {
 			return acks, err
 		}
 	}
-	if in.Valid&(fuse.FATTR_MODE|fuse.FATTR_UID|fuse.FATTR_GID|fuse.FATTR_ATIME|fuse.FATTR_MTIME) != 0 {
+	if in.Valid&fields != 0 || in.Valid&fuse.FATTR_SIZE == 0 {
 		ack, err := f.setAttrs(cancel, n, path, p, in)
 		if ack != nil {
 			acks = append(acks, ack)
@@ -145,21 +171,31 @@ func (f *front) setAttr(cancel <-chan struct{}, n *inode, in *fuse.SetAttrIn, ou
 	return acks, nil
 }
 
-// setAttrs changes owner, mode and times as one op. If a later one of these
+const (
+	owners = fuse.FATTR_UID | fuse.FATTR_GID
+	fields = owners | fuse.FATTR_MODE | fuse.FATTR_ATIME | fuse.FATTR_MTIME
+)
+
+// setAttrs changes owner, mode and times as one op. A request without any field
+// is a chown(2) that leaves the owner as it is: set-ID bits go all the same. If a later one of these
 // fails, what changed until then is ordered all the same, and the error goes
 // to the caller.
 func (f *front) setAttrs(cancel <-chan struct{}, n *inode, path string, p place, in *fuse.SetAttrIn) (op.Ack, error) {
 	o := &op.Op{Kind: op.SetAttr, Path: path}
+	asked := in.Valid
+	if asked&fields == 0 {
+		asked |= owners
+	}
 	var late error
 	ack, err := f.change(cancel, o, func() error {
 		var valid op.AttrMask
 		for _, step := range []struct {
-			asked uint32
+			field uint32
 			valid op.AttrMask
 			apply func(place, *fuse.SetAttrIn) error
 		}{
 			// A new owner clears the set-ID bits, so the mode comes after it.
-			{fuse.FATTR_UID | fuse.FATTR_GID, op.AttrOwner | op.AttrMode, place.setOwner},
+			{owners, op.AttrOwner | op.AttrMode, place.setOwner},
 			{fuse.FATTR_MODE, op.AttrMode, func(p place, in *fuse.SetAttrIn) error {
 				if n.typ == unix.S_IFLNK {
 					return unix.EOPNOTSUPP // and fchmodat would follow it
@@ -169,7 +205,7 @@ func (f *front) setAttrs(cancel <-chan struct{}, n *inode, path string, p place,
 			{fuse.FATTR_ATIME, op.AttrAtime, place.utimes},
 			{fuse.FATTR_MTIME, op.AttrMtime, place.utimes},
 		} {
-			if in.Valid&step.asked == 0 {
+			if asked&step.field == 0 {
 				continue
 			}
 			if err := step.apply(p, in); err != nil {
@@ -205,7 +241,24 @@ func (p place) setOwner(in *fuse.SetAttrIn) error {
 	if v, ok := in.GetGID(); ok {
 		gid = int(v)
 	}
-	return p.chown(uid, gid)
+	var before, after unix.Stat_t
+	if err := p.stat(&before); err != nil {
+		return err
+	}
+	if err := p.chown(uid, gid); err != nil {
+		return err
+	}
+	// What the system call leaves because we may do anything: set-group-ID
+	// without group execution, if the caller is not in the group.
+	const bits = unix.S_ISGID | unix.S_IXGRP
+	if before.Mode&bits != unix.S_ISGID || before.Mode&unix.S_IFMT != unix.S_IFREG ||
+		member(&in.Caller, before.Gid) || capable(&in.Caller, unix.CAP_FSETID) {
+		return nil
+	}
+	if err := p.stat(&after); err != nil {
+		return err
+	}
+	return p.chmod(after.Mode & 07777 &^ unix.S_ISGID)
 }
 
 func (p place) chown(uid, gid int) error {
@@ -244,8 +297,9 @@ func (p place) utimes(in *fuse.SetAttrIn) error {
 	return unix.UtimesNanoAt(dirfd, name, times, flags)
 }
 
-// truncate sets the size. The caller holds n's locks.
-func (f *FS) truncate(cancel <-chan struct{}, n *inode, path string, p place, h *handle, size int64, kill bool) (acks []op.Ack, err error) {
+// truncate sets the size, and clears set-ID bits if kill names the process that
+// may not keep them. The caller holds n's locks.
+func (f *FS) truncate(cancel <-chan struct{}, n *inode, path string, p place, h *handle, size int64, kill *fuse.Caller) (acks []op.Ack, err error) {
 	var fd int
 	if h != nil && h.writable() {
 		fd = h.fd
@@ -264,8 +318,8 @@ func (f *FS) truncate(cancel <-chan struct{}, n *inode, path string, p place, h 
 		return nil, err
 	}
 	acks = append(acks, ack)
-	if kill {
-		ack, err := f.killPrivileges(cancel, path, fd)
+	if kill != nil {
+		ack, err := f.killPrivileges(cancel, path, fd, kill)
 		if ack != nil {
 			acks = append(acks, ack)
 		}
@@ -277,28 +331,13 @@ func (f *FS) truncate(cancel <-chan struct{}, n *inode, path string, p place, h 
 // killPrivileges clears set-user-ID and set-group-ID as a change of the data
 // by an ordinary user does, as an op of its own. The ack is nil if there was
 // nothing to clear.
-func (f *FS) killPrivileges(cancel <-chan struct{}, path string, fd int) (op.Ack, error) {
-	mode, kill, err := privileged(fd)
+func (f *FS) killPrivileges(cancel <-chan struct{}, path string, fd int, caller *fuse.Caller) (op.Ack, error) {
+	mode, kill, err := privileged(fd, caller)
 	if err != nil || !kill {
 		return nil, err
 	}
 	o := &op.Op{Kind: op.SetAttr, Path: path, Attr: op.Attr{Valid: op.AttrMode, Mode: mode}}
 	return f.change(cancel, o, func() error { return unix.Fchmod(fd, mode&07777) })
-}
-
-// privileged returns the mode that fd's file has without its set-ID bits, and
-// whether it has any that go when an ordinary user changes the data. As on
-// ext4, set-group-ID without group execution is no privilege and stays.
-func privileged(fd int) (mode uint32, kill bool, err error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return 0, false, err
-	}
-	mode = st.Mode &^ unix.S_ISUID
-	if mode&unix.S_IXGRP != 0 {
-		mode &^= unix.S_ISGID
-	}
-	return mode, mode != st.Mode, nil
 }
 
 // StatFs describes the file system below.

@@ -56,7 +56,13 @@ func (f *front) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 		o.Path = path
 		return f.change(cancel, o, func() error {
 			f.times.changed(h.n) // even by a write that fails
-			return h.write(o, in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
+			if err := h.write(o); err != nil {
+				return err
+			}
+			if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
+				h.kill(o, &in.Caller)
+			}
+			return nil
 		})
 	}()
 	if err != nil {
@@ -83,7 +89,7 @@ func (f *front) Writev(<-chan struct{}, *fuse.WriteIn, [][]byte) (uint32, fuse.S
 }
 
 // write does what o says and cuts o to what was done.
-func (h *handle) write(o *op.Op, kill bool) error {
+func (h *handle) write(o *op.Op) error {
 	done := 0
 	for done < len(o.Data) {
 		var n int
@@ -100,18 +106,16 @@ func (h *handle) write(o *op.Op, kill bool) error {
 		done += n
 	}
 	o.Data = o.Data[:done]
-	if !kill {
-		return nil
-	}
-	mode, kill, err := privileged(h.fd)
-	if err == nil && kill {
-		err = unix.Fchmod(h.fd, mode&07777)
-	}
-	if err == nil && kill {
+	return nil
+}
+
+// kill clears set-ID bits after a write by a caller who may not keep them. The
+// data is written: a mode that stays as it was cannot make it undone.
+func (h *handle) kill(o *op.Op, caller *fuse.Caller) {
+	mode, kill, err := privileged(h.fd, caller)
+	if err == nil && kill && unix.Fchmod(h.fd, mode&07777) == nil {
 		o.Attr = op.Attr{Valid: op.AttrMode, Mode: mode}
 	}
-	// The data is written: a mode that stays as it was cannot make it undone.
-	return nil
 }
 
 // Fallocate is fallocate(2).
@@ -148,9 +152,8 @@ func (f *FS) fallocate(cancel <-chan struct{}, h *handle, in *fuse.FallocateIn) 
 		return f.resized(cancel, h, path, before.Size, err)
 	}
 	acks = append(acks, ack)
-	if in.Uid != 0 {
-		// The kernel does not say here whether the caller may keep set-ID bits.
-		ack, err := f.killPrivileges(cancel, path, h.fd)
+	if caller := clears(&in.Caller, h.fd); caller != nil {
+		ack, err := f.killPrivileges(cancel, path, h.fd, caller)
 		if ack != nil {
 			acks = append(acks, ack)
 		}
@@ -212,8 +215,8 @@ func (f *FS) copyRange(cancel <-chan struct{}, src, dst *handle, o *op.Op, in *f
 		return nil, err
 	}
 	acks = append(acks, ack)
-	if in.Uid != 0 {
-		ack, err := f.killPrivileges(cancel, to, dst.fd)
+	if caller := clears(&in.Caller, dst.fd); caller != nil {
+		ack, err := f.killPrivileges(cancel, to, dst.fd, caller)
 		if ack != nil {
 			acks = append(acks, ack)
 		}

@@ -9,5 +9,12 @@ func (f *FS) Known() (inodes, open, late int) {
 	return f.table.size(), len(f.handles.open), len(f.times.late)
 }
 
+// LimitOpen sets how many files may be open.
+func (f *FS) LimitOpen(limit int) {
+	f.handles.mu.Lock()
+	defer f.handles.mu.Unlock()
+	f.handles.limit = limit
+}
+
 // Status exposes the table of errnos.
 var Status = status

@@ -2,67 +2,14 @@ package fs
 
 import (
 	"errors"
-	"sync"
 	"syscall"
+	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"golang.org/x/sys/unix"
 )
-
-// handle is one open file or directory.
-type handle struct {
-	n     *inode
-	fd    int
-	flags uint32
-	dir   *dirStream // of a directory
-}
-
-func (h *handle) writable() bool { return h.flags&unix.O_ACCMODE != unix.O_RDONLY }
-
-// handles numbers what is open.
-type handles struct {
-	mu   sync.RWMutex // guards open and last
-	open map[uint64]*handle
-	last uint64
-}
-
-func (hs *handles) get(id uint64) *handle {
-	hs.mu.RLock()
-	defer hs.mu.RUnlock()
-	return hs.open[id]
-}
-
-func (hs *handles) add(h *handle) uint64 {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	hs.last++
-	hs.open[hs.last] = h
-	return hs.last
-}
-
-// remove closes a handle and returns it, or nil.
-func (hs *handles) remove(id uint64) *handle {
-	hs.mu.Lock()
-	h := hs.open[id]
-	delete(hs.open, id)
-	hs.mu.Unlock()
-	if h != nil {
-		unix.Close(h.fd)
-	}
-	return h
-}
-
-// close closes what the kernel had no time to release.
-func (hs *handles) close() {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	for id, h := range hs.open {
-		unix.Close(h.fd)
-		delete(hs.open, id)
-	}
-}
 
 // below returns the flags that a file is opened with below. Appending is up to
 // the offsets that the kernel sends, synchronous writing is done here, direct
@@ -83,7 +30,7 @@ func (f *front) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	if in.Flags&unix.O_TRUNC != 0 {
 		err := f.admit(cancel)
 		if err == nil {
-			err = f.truncateOpen(cancel, h, in.Mode&fuse.OPEN_KILL_SUIDGID != 0)
+			err = f.truncateOpen(cancel, h, in)
 		}
 		if err != nil {
 			unix.Close(h.fd)
@@ -95,6 +42,9 @@ func (f *front) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 }
 
 func (f *FS) open(n *inode, flags uint32, below int) (*handle, error) {
+	if err := f.handles.room(); err != nil {
+		return nil, err
+	}
 	path := f.share(n)
 	defer f.names.RUnlock()
 	p, err := f.place(n, path)
@@ -120,7 +70,11 @@ func (f *FS) opened(h *handle, out *fuse.OpenOut) {
 	}
 }
 
-func (f *FS) truncateOpen(cancel <-chan struct{}, h *handle, kill bool) error {
+func (f *FS) truncateOpen(cancel <-chan struct{}, h *handle, in *fuse.OpenIn) error {
+	var kill *fuse.Caller
+	if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
+		kill = &in.Caller
+	}
 	acks, err := func() ([]op.Ack, error) {
 		path, end := f.begin(h.n)
 		defer end()
@@ -139,11 +93,14 @@ func (f *front) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, o
 	if err := f.admit(cancel); err != nil {
 		return status(err)
 	}
+	if err := f.handles.room(); err != nil {
+		return status(err)
+	}
 	h := &handle{fd: -1, flags: in.Flags}
 	n, ack, err := f.bear(cancel, &birth{
 		parent: in.NodeId, name: name, caller: in.Owner, kind: op.Create,
 		make: func(at tree.At) (err error) {
-			h.fd, err = openat(at.FD, at.Name, below(in.Flags)|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, in.Mode&07777)
+			h.fd, err = openat(at.FD, at.Name, below(in.Flags)|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, masked(procPath(at.FD), in.Mode&07777, in.Umask))
 			return err
 		},
 		undo: func() { unix.Close(h.fd) },
@@ -167,6 +124,9 @@ func (f *front) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOu
 	if parent == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
+	if err := f.handles.room(); err != nil {
+		return status(err)
+	}
 	path := f.share(parent)
 	defer f.names.RUnlock()
 	dir, err := f.place(parent, path)
@@ -178,7 +138,8 @@ func (f *front) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOu
 	if name == "" {
 		return fuse.ENOENT // the directory was removed
 	}
-	fd, err := openat(dirfd, name, below(in.Flags)|unix.O_TMPFILE, in.Mode&07777)
+	fdPath, _ := dir.proc()
+	fd, err := openat(dirfd, name, below(in.Flags)|unix.O_TMPFILE, masked(fdPath, in.Mode&07777, in.Umask))
 	if err != nil {
 		return status(err)
 	}
@@ -269,7 +230,36 @@ func (h *handle) sync(call func(fd int) error) error {
 // Access is not asked: the kernel checks permissions itself.
 func (f *front) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { return fuse.ENOSYS }
 
-// Ioctl knows no command yet.
-func (f *front) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {
+// Commands about inode flags that package unix does not have, and the size of
+// their struct fsxattr.
+const (
+	fsGetXattr  = 0x801c581f
+	fsSetXattr  = 0x401c5820
+	fsXattrSize = 28
+)
+
+// Ioctl reads the flags of chattr(1). They cannot be set: no op carries them.
+// Versions are refused, too: they are of the inode below and on no mirror.
+func (f *front) Ioctl(_ <-chan struct{}, in *fuse.IoctlIn, _ []byte, _ *fuse.IoctlOut, buf []byte) fuse.Status {
+	h := f.handles.get(in.Fh)
+	if h == nil {
+		return fuse.EBADF
+	}
+	switch in.Cmd {
+	case unix.FS_IOC_GETFLAGS, fsGetXattr:
+		size := 4 // whatever the command's number says, the flags are an int
+		if in.Cmd == fsGetXattr {
+			size = fsXattrSize
+		}
+		if len(buf) < size {
+			return fuse.EINVAL
+		}
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(h.fd), uintptr(in.Cmd), uintptr(unsafe.Pointer(&buf[0]))); errno != 0 {
+			return fuse.Status(errno)
+		}
+		return fuse.OK
+	case unix.FS_IOC_SETFLAGS, fsSetXattr:
+		return fuse.Status(syscall.EOPNOTSUPP)
+	}
 	return fuse.Status(syscall.ENOTTY)
 }

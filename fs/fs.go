@@ -9,7 +9,10 @@
 //	order.go      the locks and their order
 //	committer.go  the seam to what orders and mirrors ops
 //	namespace.go  names that come and go; rename.go names that change
+//	handle.go     what is open
 //	dir.go file.go data.go attr.go xattr.go   the other families of calls
+//	acl.go        access lists and the umask
+//	caller.go     what the kernel does not say of a caller
 //	times.go      mtimes that travel later than the data
 //	hold.go       keeping an object still
 //	errno.go      from errors to what callers see
@@ -80,7 +83,7 @@ func New(t *tree.Tree, c Committer, o Options) (*FS, error) {
 	if o.Name == "" {
 		o.Name = t.Dir()
 	}
-	f := &FS{tree: t, committer: c, opts: o, log: o.Logger, handles: &handles{open: make(map[uint64]*handle)}}
+	f := &FS{tree: t, committer: c, opts: o, log: o.Logger, handles: newHandles(o.Logger)}
 	var st unix.Stat_t
 	if err := f.stat(op.Root, &st); err != nil {
 		return nil, fmt.Errorf("stat %s: %w", t.Dir(), err)

@@ -62,6 +62,33 @@ func openFiles(t *testing.T) int {
 	return len(entries)
 }
 
+// TestOpenFiles sees that running out of descriptors fails opens alone, and
+// only until some are closed.
+func TestOpenFiles(t *testing.T) {
+	m := mount(t, fs.Null{}, fs.Options{})
+	write(t, m.Dir+"/f", "x")
+	eventually(t, "the handle of the write is gone", func() bool { _, open, _ := m.fs.Known(); return open == 0 })
+	m.fs.LimitOpen(2)
+	f, err := os.OpenFile(m.Dir+"/f", os.O_RDWR, 0)
+	must(t, err)
+	g, err := os.Open(m.Dir)
+	must(t, err)
+	_, err = os.Open(m.Dir + "/f")
+	want(t, "open", err, unix.EMFILE)
+	_, err = os.Create(m.Dir + "/new")
+	want(t, "create", err, unix.EMFILE)
+	_, err = unix.Open(m.Dir, unix.O_TMPFILE|unix.O_RDWR, 0o600)
+	want(t, "O_TMPFILE", err, unix.EMFILE)
+	_, err = os.ReadDir(m.Dir)
+	want(t, "opendir", err, unix.EMFILE)
+	must(t, os.Mkdir(m.Dir+"/d", 0o755))
+	must(t, os.Remove(m.Dir+"/f"))
+	must(t, f.Chmod(0o600))
+	must(t, f.Close())
+	must(t, g.Close())
+	eventually(t, "there is room again", func() bool { _, err := os.ReadDir(m.Dir); return err == nil })
+}
+
 // TestLateTimes sees that an mtime travels at flush, fsync and when idle, and
 // not with each write.
 func TestLateTimes(t *testing.T) {

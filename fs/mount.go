@@ -58,7 +58,7 @@ func (f *FS) Mount(mountpoint string) (*Mount, error) {
 	}
 	// go-fuse takes over a descriptor that is mounted already. It opens the
 	// device without O_CLOEXEC itself, and children would keep the mount alive.
-	server, err := fuse.NewServer(&front{f, fuse.NewDefaultRawFileSystem()}, fmt.Sprintf("/dev/fd/%d", fd), f.serverOptions())
+	server, err := fuse.NewServer(&front{f, fuse.NewDefaultRawFileSystem()}, fmt.Sprintf("/dev/fd/%d", fd), f.serverOptions(f.hasACLs()))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("serve %s: %w", point, err), unix.Unmount(point, unix.MNT_DETACH))
 	}
@@ -96,7 +96,7 @@ func (f *FS) attach(point string) (fd int, err error) {
 	return fd, nil
 }
 
-func (f *FS) serverOptions() *fuse.MountOptions {
+func (f *FS) serverOptions(acls bool) *fuse.MountOptions {
 	return &fuse.MountOptions{
 		Name:                     "standbyfs",
 		MaxBackground:            64,
@@ -104,11 +104,14 @@ func (f *FS) serverOptions() *fuse.MountOptions {
 		DisableSplice:            true,
 		ExplicitDataCacheControl: true,
 		EnableSymlinkCaching:     true,
+		EnableAcl:                acls,
 		Debug:                    f.opts.Debug,
 		Logger:                   slog.NewLogLogger(f.log.Handler(), slog.LevelWarn),
 		// Writes say themselves when they clear set-ID bits, instead of the kernel
 		// asking for security.capability before each.
-		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO,
+		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO |
+			// Only a directory's default access list says whether a umask counts.
+			fuse.CAP_DONT_MASK | fuse.CAP_SETXATTR_EXT,
 		// The kernel must not write past us.
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH,
 	}

@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	unix.Umask(0) // as it is from the first mount on
 	goleak.VerifyTestMain(m)
 }
 

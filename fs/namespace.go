@@ -16,8 +16,8 @@ type birth struct {
 	caller fuse.Owner
 	kind   op.Kind
 	text   []byte // of a symbolic link
-	// make is the system call, under a process umask of 0: the kernel has
-	// applied the caller's umask already.
+	// make is the system call, under a process umask of 0: the caller's is in
+	// the mode that masked returns.
 	make func(at tree.At) error
 	// undo takes back what make did besides the name.
 	undo func()
@@ -153,7 +153,9 @@ func (f *front) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out
 	}
 	return f.bornBy(cancel, &birth{
 		parent: in.NodeId, name: name, caller: in.Owner, kind: kind,
-		make: func(at tree.At) error { return unix.Mknodat(at.FD, at.Name, in.Mode, int(in.Rdev)) },
+		make: func(at tree.At) error {
+			return unix.Mknodat(at.FD, at.Name, masked(procPath(at.FD), in.Mode, in.Umask), int(in.Rdev))
+		},
 	}, out)
 }
 
@@ -161,7 +163,9 @@ func (f *front) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out
 func (f *front) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	return f.bornBy(cancel, &birth{
 		parent: in.NodeId, name: name, caller: in.Owner, kind: op.Mkdir,
-		make: func(at tree.At) error { return unix.Mkdirat(at.FD, at.Name, in.Mode&07777) },
+		make: func(at tree.At) error {
+			return unix.Mkdirat(at.FD, at.Name, masked(procPath(at.FD), in.Mode&07777, in.Umask))
+		},
 	}, out)
 }
 

@@ -3,6 +3,7 @@ package fs_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -68,6 +69,11 @@ func suidClearing(t *testing.T, dir string) {
 			t.Errorf("%s by root leaves mode %o", name, got)
 		}
 	}
+	unchanged := dir + "/unchanged"
+	write(t, unchanged, "x")
+	must(t, unix.Chmod(unchanged, 0o6755))
+	must(t, unix.Chown(unchanged, -1, -1))
+	wantMode(t, unchanged, 0o755)
 	path := dir + "/chown"
 	write(t, path, "x")
 	must(t, unix.Chmod(path, 0o6755))
@@ -75,11 +81,30 @@ func suidClearing(t *testing.T, dir string) {
 	if got := stat(t, path).Mode & 0o7777; got != 0o755 {
 		t.Errorf("chown leaves mode %o", got)
 	}
-	must(t, unix.Chmod(path, 0o2644)) // no group execution: a mandatory lock, not a privilege
-	child(t, "suid", dir, 1000, 1000)
 }
 
-var suidWays = []string{"write", "truncate", "ftruncate", "fallocate", "opentrunc"}
+// setgidWithoutExec sees that set-group-ID without group execution, which is no
+// privilege, stays for members of the group only.
+func setgidWithoutExec(t *testing.T, dir string) {
+	for gid, mode := range map[uint32]uint32{1000: 0o2666, 4321: 0o666} {
+		for _, name := range suidWays {
+			write(t, dir+"/"+name+"user", strings.Repeat("x", 8192))
+			must(t, os.Chown(dir+"/"+name+"user", 1000, int(gid)))
+			must(t, unix.Chmod(dir+"/"+name+"user", 0o2666))
+		}
+		child(t, "suid", dir, 1000, 1000)
+		for _, name := range suidWays {
+			if got := stat(t, dir+"/"+name+"user").Mode & 0o7777; got != mode {
+				t.Errorf("%s with group %d leaves mode %o, want %o", name, gid, got, mode)
+			}
+		}
+		must(t, unix.Chmod(dir+"/writeuser", 0o2666))
+		child(t, "chownGroup", dir+"/writeuser", 1000, 1000)
+		wantMode(t, dir+"/writeuser", mode)
+	}
+}
+
+var suidWays = []string{"write", "truncate", "ftruncate", "fallocate", "opentrunc", "copy"}
 
 func suidChild(dir string) error {
 	who := "user"
@@ -102,6 +127,9 @@ func suidChild(dir string) error {
 			err = f.Truncate(10)
 		case "fallocate":
 			err = unix.Fallocate(int(f.Fd()), 0, 0, 20000)
+		case "copy":
+			var from, to int64 = 0, 4096
+			_, err = unix.CopyFileRange(int(f.Fd()), &from, int(f.Fd()), &to, 100, 0)
 		case "opentrunc":
 			var g *os.File
 			if g, err = os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0); err == nil {
@@ -165,6 +193,80 @@ func xattrs(t *testing.T, dir string) {
 	must(t, unix.Lsetxattr(dir+"/l", "trusted.x", []byte("1"), 0))
 	if _, err := unix.Lgetxattr(dir+"/f", "trusted.x", nil); err != unix.ENODATA {
 		t.Errorf("the xattr of a link shows on its target: %v", err)
+	}
+}
+
+func trustedXattrs(t *testing.T, dir string) {
+	write(t, dir+"/f", "x")
+	must(t, os.Chmod(dir+"/f", 0o666))
+	must(t, unix.Lsetxattr(dir+"/f", "trusted.t", []byte("1"), 0))
+	must(t, unix.Lsetxattr(dir+"/f", "user.u", []byte("1"), 0))
+	child(t, "trusted", dir, 1000, 1000)
+}
+
+func init() {
+	children["chownGroup"] = func(path string) error { return os.Chown(path, -1, 1000) }
+	children["trusted"] = func(dir string) error {
+		buf := make([]byte, 100)
+		n, err := unix.Llistxattr(dir+"/f", buf)
+		if err != nil || string(buf[:n]) != "user.u\x00" {
+			return fmt.Errorf("listxattr by a user: %q, %v", buf[:max(n, 0)], err)
+		}
+		if n, err := unix.Llistxattr(dir+"/f", nil); err != nil || n != 7 {
+			return fmt.Errorf("size of the list: %d, %v", n, err)
+		}
+		if _, err := unix.Lgetxattr(dir+"/f", "trusted.t", buf); err != unix.ENODATA {
+			return fmt.Errorf("getxattr by a user: %v", err)
+		}
+		if err := unix.Lsetxattr(dir+"/f", "trusted.t", nil, 0); err != unix.EPERM {
+			return fmt.Errorf("setxattr by a user: %v", err)
+		}
+		return nil
+	}
+}
+
+func birthTime(t *testing.T, dir string) {
+	write(t, dir+"/f", "x")
+	must(t, os.Symlink("f", dir+"/l"))
+	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, dir+"/f", []unix.Timespec{{Sec: 1}, {Sec: 2}}, 0))
+	f, err := os.Open(dir + "/f")
+	must(t, err)
+	defer f.Close()
+	for name, at := range map[string]struct {
+		fd    int
+		path  string
+		flags int
+		typ   uint16
+	}{
+		"file":   {unix.AT_FDCWD, dir + "/f", 0, unix.S_IFREG},
+		"handle": {int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.S_IFREG},
+		"link":   {unix.AT_FDCWD, dir + "/l", unix.AT_SYMLINK_NOFOLLOW, unix.S_IFLNK},
+		"root":   {unix.AT_FDCWD, dir, 0, unix.S_IFDIR},
+	} {
+		var st unix.Statx_t
+		must(t, unix.Statx(at.fd, at.path, at.flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st))
+		if st.Mask&unix.STATX_BTIME == 0 || st.Btime.Sec < 1<<30 || st.Mode&unix.S_IFMT != at.typ {
+			t.Errorf("%s: mask %x, born %v, mode %o", name, st.Mask, st.Btime, st.Mode)
+		}
+	}
+}
+
+// fileFlags reads the flags of chattr(1). Setting them is refused on a mount.
+func fileFlags(t *testing.T, dir string) {
+	write(t, dir+"/f", "x")
+	for _, path := range []string{dir, dir + "/f"} {
+		f, err := os.Open(path)
+		must(t, err)
+		flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+		if err != nil {
+			t.Errorf("flags of %s: %v", path, err)
+		}
+		// On a mount these say that it is not supported, on a disk they do nothing.
+		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags))
+		if err != nil && err != unix.EOPNOTSUPP {
+			t.Errorf("setting flags of %s: %v", path, err)
+		}
+		f.Close()
 	}
 }
 

@@ -15,21 +15,28 @@ import (
 // recorder is a Committer that keeps every op in its order, as a mirror would
 // get it.
 type recorder struct {
-	tree  *tree.Tree             // set before the first op that needs it
 	local func(path string) bool // paths that do not travel; nil: none
 
 	mu     sync.Mutex // guards all below
+	tree   *tree.Tree // set before the first op that needs it
 	ops    []*op.Op
 	refuse error // what Commit returns instead of doing anything
 }
 
 func (r *recorder) Mirrored(path string) bool { return r.local == nil || !r.local(path) }
 
+// over says which tree is below the mount.
+func (r *recorder) over(t *tree.Tree) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tree = t
+}
+
 func (r *recorder) Admit(context.Context) error { return nil }
 
 func (r *recorder) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, error) {
 	r.mu.Lock()
-	refuse := r.refuse
+	refuse, tree := r.refuse, r.tree
 	r.mu.Unlock()
 	if refuse != nil {
 		return nil, refuse
@@ -39,11 +46,11 @@ func (r *recorder) Commit(_ context.Context, o *op.Op, apply func() error) (op.A
 	}
 	switch {
 	case o.Kind == op.Adopt:
-		return op.Done, r.tree.State(o.Path, r.keep)
+		return op.Done, tree.State(o.Path, r.keep)
 	case o.Kind == op.CopyRange && o.Path2 == "":
 		return op.Done, nil
 	case o.Kind == op.CopyRange && o.Path == "":
-		return op.Done, r.tree.PutRange(o.Path2, o.Off2, o.Len, r.keep)
+		return op.Done, tree.PutRange(o.Path2, o.Off2, o.Len, r.keep)
 	}
 	return op.Done, r.keep(o)
 }

@@ -21,7 +21,7 @@ func TestReplayPosix(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := &recorder{}
 			m := mount(t, r, fs.Options{Suid: true, Dev: true})
-			r.tree = m.tree
+			r.over(m.tree)
 			run(t, m.Dir)
 			m.unmount(t)
 			r.replay(t, m.Backing)
@@ -38,7 +38,7 @@ func TestReplayRandom(t *testing.T) {
 			t.Logf("seed %d", seed+round)
 			r := &recorder{}
 			m := mount(t, r, fs.Options{IdleTimes: 50 * time.Millisecond})
-			r.tree = m.tree
+			r.over(m.tree)
 			var workers sync.WaitGroup
 			for w := range uint64(4) {
 				rnd := rand.New(rand.NewPCG(seed+round, w))
@@ -74,7 +74,7 @@ func scramble(rnd *rand.Rand, dir string, n int) {
 	}
 	off := func() int64 { return rnd.Int64N(300_000) }
 	for range n {
-		switch rnd.IntN(22) {
+		switch rnd.IntN(24) {
 		case 0, 1:
 			os.Mkdir(name(), os.FileMode(0o700+rnd.IntN(0o100)))
 		case 2:
@@ -129,6 +129,10 @@ func scramble(rnd *rand.Rand, dir string, n int) {
 				a, b := off(), off()
 				unix.CopyFileRange(int(f.Fd()), &a, int(g.Fd()), &b, int(off()/4), 0)
 			}
+		case 20:
+			unix.Lsetxattr(name(), []string{accessList, defaultList}[rnd.IntN(2)], forUser(uint16(rnd.IntN(8))), 0)
+		case 21:
+			unix.Lremovexattr(name(), []string{accessList, defaultList}[rnd.IntN(2)])
 		default:
 			if f := pick(); f != nil {
 				f.WriteAt(bytes.Repeat([]byte{byte('a' + rnd.IntN(26))}, 1+rnd.IntN(20_000)), off())
@@ -141,7 +145,7 @@ func scramble(rnd *rand.Rand, dir string, n int) {
 func TestNames(t *testing.T) {
 	r := &recorder{local: func(path string) bool { return strings.HasSuffix(path, ".tmp") }}
 	m := mount(t, r, fs.Options{})
-	r.tree = m.tree
+	r.over(m.tree)
 	// Known to nobody here: made below, before the first look.
 	must(t, os.Mkdir(m.Backing+"/deep", 0o755))
 	for i := range 3 {

@@ -1,6 +1,9 @@
 package fs
 
 import (
+	"bytes"
+	"errors"
+	"slices"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -24,11 +27,44 @@ func (f *front) GetXAttr(_ <-chan struct{}, in *fuse.InHeader, name string, dest
 // ListXAttr is listxattr(2).
 func (f *front) ListXAttr(_ <-chan struct{}, in *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
 	return f.readXattr(in.NodeId, func(path string, follow bool) (int, error) {
-		if follow {
-			return unix.Listxattr(path, dest)
+		names, err := listXattr(path, follow)
+		if err != nil {
+			return 0, err
 		}
-		return unix.Llistxattr(path, dest)
+		const hidden = "trusted."
+		if bytes.Contains(names, []byte(hidden)) && !capable(&in.Caller, unix.CAP_SYS_ADMIN) {
+			names = slices.Concat(slices.DeleteFunc(bytes.SplitAfter(names, []byte{0}), func(name []byte) bool {
+				return bytes.HasPrefix(name, []byte(hidden))
+			})...)
+		}
+		switch {
+		case len(dest) == 0: // asks for the size
+		case len(dest) < len(names):
+			return 0, unix.ERANGE
+		default:
+			copy(dest, names)
+		}
+		return len(names), nil
 	})
+}
+
+// listXattr returns all names, each with its NUL.
+func listXattr(path string, follow bool) ([]byte, error) {
+	list := unix.Llistxattr
+	if follow {
+		list = unix.Listxattr
+	}
+	for size := 1 << 10; ; size *= 8 {
+		names := make([]byte, size)
+		n, err := list(path, names)
+		if err == nil {
+			return names[:n], nil
+		}
+		// The kernel lists no more than that much.
+		if !errors.Is(err, unix.ERANGE) || size > 64<<10 {
+			return nil, err
+		}
+	}
 }
 
 func (f *front) readXattr(id uint64, read func(path string, follow bool) (int, error)) (uint32, fuse.Status) {
@@ -53,18 +89,27 @@ func (f *front) readXattr(id uint64, read func(path string, follow bool) (int, e
 // SetXAttr is setxattr(2).
 func (f *front) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
 	o := &op.Op{Kind: op.SetXattr, Name: name, Data: value, Arg: in.Flags}
-	return f.changeXattr(cancel, in.NodeId, o, func(path string, follow bool) error {
+	return f.changeXattr(cancel, in.NodeId, o, func(p place) error {
+		set := unix.Lsetxattr
+		path, follow := p.proc()
 		if follow {
-			return unix.Setxattr(path, name, value, int(in.Flags))
+			set = unix.Setxattr
 		}
-		return unix.Lsetxattr(path, name, value, int(in.Flags))
+		if err := set(path, name, value, int(in.Flags)); err != nil {
+			return err
+		}
+		if name == aclAccess {
+			return p.aclMode(in, o)
+		}
+		return nil
 	})
 }
 
 // RemoveXAttr is removexattr(2).
 func (f *front) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
 	o := &op.Op{Kind: op.RemoveXattr, Name: name}
-	return f.changeXattr(cancel, in.NodeId, o, func(path string, follow bool) error {
+	return f.changeXattr(cancel, in.NodeId, o, func(p place) error {
+		path, follow := p.proc()
 		if follow {
 			return unix.Removexattr(path, name)
 		}
@@ -72,7 +117,7 @@ func (f *front) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name stri
 	})
 }
 
-func (f *front) changeXattr(cancel <-chan struct{}, id uint64, o *op.Op, apply func(path string, follow bool) error) fuse.Status {
+func (f *front) changeXattr(cancel <-chan struct{}, id uint64, o *op.Op, apply func(place) error) fuse.Status {
 	n := f.table.get(id)
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
@@ -89,7 +134,7 @@ func (f *front) changeXattr(cancel <-chan struct{}, id uint64, o *op.Op, apply f
 		}
 		defer p.close()
 		o.Path = path
-		return f.change(cancel, o, func() error { return apply(p.proc()) })
+		return f.change(cancel, o, func() error { return apply(p) })
 	}()
 	if err != nil {
 		return status(err)

@@ -1,0 +1,94 @@
+package fs
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// handle is one open file or directory.
+type handle struct {
+	n     *inode
+	fd    int
+	flags uint32
+	dir   *dirStream // of a directory
+}
+
+func (h *handle) writable() bool { return h.flags&unix.O_ACCMODE != unix.O_RDONLY }
+
+// handles numbers what is open.
+type handles struct {
+	mu   sync.RWMutex // guards all but log
+	open map[uint64]*handle
+	last uint64
+
+	// limit is how many may be open. What is left of the process's descriptors
+	// is for everything else: whoever has a file open can go on.
+	limit int
+	log   *slog.Logger
+	full  time.Time // when it was last logged that the limit is reached
+}
+
+// newHandles keeps a quarter of the process's descriptors for paths, files
+// without names, mirrors and the like.
+func newHandles(log *slog.Logger) *handles {
+	var most unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
+		most.Cur = 1024 // what systems give at least
+	}
+	limit := int(min(most.Cur, 1<<30))
+	return &handles{open: make(map[uint64]*handle), limit: limit - limit/4, log: log}
+}
+
+// room returns an error, as a process gets it that has too many files open, if
+// no more may be opened. Opens that race each other may go a little beyond.
+func (hs *handles) room() error {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if len(hs.open) < hs.limit {
+		return nil
+	}
+	if now := time.Now(); now.Sub(hs.full) > time.Minute {
+		hs.full = now
+		hs.log.Error("too many open files: opens fail until some are closed (raise the limit on open files of this process)", "open", len(hs.open))
+	}
+	return unix.EMFILE
+}
+
+func (hs *handles) get(id uint64) *handle {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
+	return hs.open[id]
+}
+
+func (hs *handles) add(h *handle) uint64 {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.last++
+	hs.open[hs.last] = h
+	return hs.last
+}
+
+// remove closes a handle and returns it, or nil.
+func (hs *handles) remove(id uint64) *handle {
+	hs.mu.Lock()
+	h := hs.open[id]
+	delete(hs.open, id)
+	hs.mu.Unlock()
+	if h != nil {
+		unix.Close(h.fd)
+	}
+	return h
+}
+
+// close closes what the kernel had no time to release.
+func (hs *handles) close() {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for id, h := range hs.open {
+		unix.Close(h.fd)
+		delete(hs.open, id)
+	}
+}
