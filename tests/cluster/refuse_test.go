@@ -41,11 +41,23 @@ func TestRefusesReplicaThatIsNotEmpty(t *testing.T) {
 	if err := os.WriteFile(precious, []byte("data"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	err := c.Mirrors[0].TryStart(daemon.Mirror)
+	if err == nil {
+		t.Fatal("a mirror starts on a directory with something in it")
+	}
+	says(t, err.Error(), c.Mirrors[0].Replica, "not empty on first use", `"precious"`, "empty it, or give the mirror another directory")
+	// Doing what the message says helps.
+	if err := os.Remove(precious); err != nil {
+		t.Fatal(err)
+	}
 	c.Mirrors[0].Start(daemon.Mirror)
+	// What came to be there since is refused at the hello.
+	if err := os.WriteFile(precious, []byte("data"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	c.Primary.Start(daemon.Primary)
 	says(t, refused(c.Primary), c.Mirrors[0].Replica, "not empty on first use", `"precious"`, "empty it, or give the mirror another directory")
 	mustRead(t, precious, "data")
-	// Doing what the message says helps.
 	if err := os.Remove(precious); err != nil {
 		t.Fatal(err)
 	}
