@@ -16,14 +16,13 @@ import (
 // hello agrees with the mirror on where the stream begins. Nothing that the
 // mirror may have to forget is sent before the primary's own decision is
 // durable (RULES.md 7, HelloExpels).
-func (p *peer) hello(ctx context.Context, s *wire.Session) error {
+func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error {
 	l := p.log
 	control := s.Control()
 	deadline, _ := ctx.Deadline()
 	if err := control.SetDeadline(deadline); err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
-	r := wire.NewReader(control)
 	l.mu.Lock()
 	hello := wire.Hello{
 		Protocol: wire.Protocol, MinProtocol: wire.MinProtocol, Software: l.cfg.Software,

@@ -152,7 +152,9 @@ func (p *peer) connect(ctx context.Context) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer s.Close()
-	if err := p.hello(dialing, s); err != nil {
+	// One reader for the whole session: it may have read beyond the hello.
+	control := wire.NewReader(s.Control())
+	if err := p.hello(dialing, s, control); err != nil {
 		return err
 	}
 	out := make(chan []byte, 16)
@@ -173,7 +175,7 @@ func (p *peer) connect(ctx context.Context) error {
 		func(ctx context.Context) error { return p.send(ctx, s) },
 		func(ctx context.Context) error { return p.receive(s) },
 		func(session context.Context) error { return p.talk(session, ctx, s, out) },
-		func(ctx context.Context) error { return p.listen(s) },
+		func(ctx context.Context) error { return p.listen(control) },
 		p.repair)
 }
 
@@ -370,9 +372,8 @@ func (p *peer) farewell(w net.Conn) {
 }
 
 // 5. listen takes the mirror's messages until the session is closed.
-func (p *peer) listen(s *wire.Session) error {
+func (p *peer) listen(r *wire.Reader) error {
 	l := p.log
-	r := wire.NewReader(s.Control())
 	for {
 		h, payload, err := r.Next()
 		if err != nil {
