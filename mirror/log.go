@@ -8,7 +8,7 @@
 //	insync.go   who is in sync, which calls may return
 //	member.go   expulsion and join: durable first
 //	peer.go     one goroutine per mirror: dial, stream, listen
-//	hello.go    where its stream begins
+//	hello.go    where its stream begins; control.go the messages beside it
 //	repair.go   bringing it level, having it join, and again
 //	resync.go   one resync, in the mirror's own op stream
 //	surface.go  what is put and compared of an object
