@@ -30,8 +30,9 @@ check: ## go vet and gofmt
 lint: $(LINT) ## golangci-lint, with the import rules of ARCHITECTURE.md
 	$(LINT) run ./...
 
-unit: fuse ## all tests but the rounds with ZEO, with the race detector
-	$(GO) test -race -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v /tests/zodb)
+unit: fuse ## all tests but the rounds with ZEO, with the race detector (but for the model, which is one search)
+	$(GO) test -timeout $(TIMEOUT) ./mirror/model
+	$(GO) test -race -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v -e /tests/zodb -e /mirror/model)
 
 end-to-end: venv fuse ## rounds of kills under ZEO, with real processes
 	$(GO) test -count=1 -timeout $(TIMEOUT) -v ./tests/zodb
