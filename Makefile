@@ -5,12 +5,16 @@ PYTHON   ?= python3
 ROUNDS   ?= 50
 FUZZTIME ?= 30s
 TIMEOUT  ?= 20m
+BENCH    ?=
+PEERS    ?=
+DELAY    ?=
+ARGS     ?=
 
 BINARY := build/standbyfs
 VENV   := build/venv
 LINT   := build/golangci-lint-v2.15.0
 
-.PHONY: help build demo test check lint unit end-to-end soak fuzz clean venv fuse
+.PHONY: help build demo test check lint unit end-to-end soak bench fuzz clean venv fuse
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +43,10 @@ end-to-end: venv fuse ## rounds of kills under ZEO, with real processes
 
 soak: venv fuse ## the same for ROUNDS=50
 	ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 3h -v ./tests/zodb
+
+bench: build venv fuse ## measure against other file systems: BENCH=full, PEERS=1, DELAY=1ms, ARGS=... (docs/performance.md)
+	$(GO) build -o build/benchmark ./tests/bench
+	build/benchmark $(if $(filter full,$(BENCH)),-full) $(if $(PEERS),-peers) $(if $(DELAY),-delay $(DELAY)) $(ARGS)
 
 fuzz: ## fuzz every decoder for FUZZTIME=30s each
 	@for package in $$($(GO) list ./...); do \

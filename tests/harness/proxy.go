@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -46,13 +47,22 @@ func NewProxy(t testing.TB, target string) *Proxy {
 // newProxy is NewProxy for a caller who closes the proxy.
 func newProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
+	p, err := ListenProxy(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// ListenProxy is NewProxy outside of a test. The caller closes the proxy.
+func ListenProxy(target string) (*Proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatalf("listening for a proxy: %v", err)
+		return nil, fmt.Errorf("listening for a proxy: %w", err)
 	}
 	p := &Proxy{listener: listener, target: target, changed: make(chan struct{}), open: map[*link]struct{}{}}
 	p.pumps.Go(p.accept)
-	return p
+	return p, nil
 }
 
 // Addr is the address to dial instead of the target's.

@@ -1,0 +1,254 @@
+// Command bench measures standbyfs against what its users would use instead: a
+// plain directory, go-fuse's loopback example, and our own file system without
+// mirrors. One run prints one table of medians, spreads and ratios, and writes
+// the same as JSON and as plots. docs/performance.md says how to read it.
+//
+//	main.go           what to run
+//	configuration.go  what is compared
+//	system.go         a configuration that runs; server.go the servers that this program is itself
+//	row.go            the lines of the table, with the ratios to reach
+//	run.go            rounds over configurations
+//	load.go           load processes: threads, clocks, samples
+//	write.go names.go the loads
+//	statistics.go     medians, spreads, percentiles
+//	table.go          the table
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	// A child's signal at the death of its parent belongs to the thread that
+	// has started it.
+	runtime.LockOSThread()
+	if err := dispatch(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// dispatch finds the role of this process: the bench itself, a server, or a
+// load.
+func dispatch(args []string) error {
+	if len(args) > 0 {
+		if role, ok := roles()[args[0]]; ok {
+			return role(args[1:])
+		}
+	}
+	return benchMain(args, os.Stdout)
+}
+
+// roles are what this program is when it starts itself.
+func roles() map[string]func(args []string) error {
+	return map[string]func([]string) error{
+		"load": loadMain, "serve-loopback": serveLoopback, "serve-null": serveNull, "network": network,
+	}
+}
+
+// settings are what a run is told.
+type settings struct {
+	dir     string
+	out     string
+	program string
+	run     string
+	configs string
+	repeats int
+	delay   time.Duration
+	time    time.Duration
+	full    bool
+	peers   bool
+	list    bool
+}
+
+func parseSettings(args []string) (settings, error) {
+	var s settings
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&s.dir, "dir", "build/bench/run", "work in `DIR`, which must be on a real disk")
+	flags.StringVar(&s.out, "out", "build/bench", "write results into `DIR`")
+	flags.StringVar(&s.program, "program", "build/standbyfs", "the standbyfs `FILE` to measure")
+	flags.StringVar(&s.run, "run", "", "only rows whose names match `REGEXP`")
+	flags.StringVar(&s.configs, "configs", "", "only these configurations, on all chosen rows: `LIST` such as native,null,op1,barrier3,op1-plain")
+	flags.IntVar(&s.repeats, "repeats", 5, "how often each row runs on each configuration")
+	flags.DurationVar(&s.time, "time", sampleTime, "how long one sample takes, beside a third more before it: `TIME`")
+	flags.DurationVar(&s.delay, "delay", 0, "put the mirrors at a distance: each byte arrives so much later, in each direction: `TIME`")
+	flags.BoolVar(&s.full, "full", false, "every configuration on every row")
+	flags.BoolVar(&s.peers, "peers", false, "GlusterFS, too")
+	flags.BoolVar(&s.list, "list", false, "list the rows and stop")
+	if err := flags.Parse(args); err != nil {
+		return s, err
+	}
+	if flags.NArg() > 0 {
+		return s, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if s.repeats < 1 || s.time <= 0 || s.delay < 0 {
+		return s, errors.New("-repeats and -time must be positive, and -delay not negative")
+	}
+	return s, nil
+}
+
+// plan decides which rows run on which configurations.
+func (s *settings) plan() (plan, error) {
+	pl := plan{repeats: s.repeats, progress: io.Discard}
+	match, err := regexp.Compile(s.run)
+	if err != nil {
+		return pl, fmt.Errorf("-run: %w", err)
+	}
+	pl.rows = choose(rows(), match)
+	if len(pl.rows) == 0 {
+		return pl, fmt.Errorf("no row matches -run %q", s.run)
+	}
+	names := slices.Concat(standard, more, every, peers)
+	if s.configs != "" {
+		names = split(s.configs)
+	}
+	for _, name := range names {
+		c, err := parseConfiguration(name, s.delay)
+		if err != nil {
+			return pl, err
+		}
+		pl.configs = append(pl.configs, c)
+	}
+	for i := range pl.rows {
+		r := &pl.rows[i]
+		r.Work.Time = s.time
+		switch {
+		case s.configs != "":
+			r.Configs = names
+		case s.full:
+			r.Configs = slices.Concat(standard, more, every)
+		}
+		if s.peers && s.configs == "" {
+			r.Configs = slices.Concat(r.Configs, peers)
+		}
+	}
+	return pl, nil
+}
+
+func benchMain(args []string, w io.Writer) (err error) {
+	s, err := parseSettings(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	pl, err := s.plan()
+	if err != nil {
+		return err
+	}
+	if s.list {
+		for _, r := range pl.rows {
+			fmt.Fprintf(w, "%-14s %s\n", r.Name, r.Title)
+		}
+		return nil
+	}
+	if st, err := os.Stderr.Stat(); err == nil && st.Mode()&os.ModeCharDevice != 0 {
+		pl.progress = os.Stderr
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	p := place{}
+	for _, path := range []struct {
+		to   *string
+		from string
+	}{{&p.dir, s.dir}, {&p.program, s.program}, {&s.out, s.out}} {
+		if *path.to, err = filepath.Abs(path.from); err != nil {
+			return err
+		}
+	}
+	if err := p.clean(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.clean()) }()
+	began := time.Now()
+	about := machine(p.dir)
+	res, missing, err := p.run(ctx, pl)
+	if err != nil {
+		return err
+	}
+	about = append(about, fmt.Sprintf("%d rows, %d repeats, %s", len(pl.rows), pl.repeats, time.Since(began).Round(time.Second)))
+	for _, line := range about {
+		fmt.Fprintln(w, line)
+	}
+	for _, c := range pl.configs {
+		if slices.ContainsFunc(pl.rows, func(r row) bool { return len(res[r.Name][c.Name]) > 0 }) {
+			fmt.Fprintf(w, "%-16s %s\n", c.Name, c.describe())
+		}
+	}
+	for _, line := range missing {
+		fmt.Fprintln(w, line)
+	}
+	fmt.Fprintln(w)
+	printTable(w, pl.rows, pl.configs, res)
+	return s.keep(report{about, pl.rows, pl.configs, res, verdicts(pl.rows, res)})
+}
+
+// report is what is written as JSON.
+type report struct {
+	About    []string        `json:"about"`
+	Rows     []row           `json:"rows"`
+	Configs  []configuration `json:"configs"`
+	Samples  results         `json:"samples"`
+	Verdicts []verdict       `json:"verdicts"`
+}
+
+// keep writes the report into the folder of results.
+func (s *settings) keep(r report) error {
+	if err := os.MkdirAll(s.out, 0o755); err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(s.out, "results.json"), b, 0o644)
+}
+
+// clean makes the place empty, also of what a run that was killed has left.
+func (p *place) clean() error {
+	if err := cleanStale(p.dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(p.dir)
+}
+
+// machine says on what and of what this run is.
+func machine(dir string) []string {
+	var name unix.Utsname
+	unix.Uname(&name)
+	model := "unknown processor"
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if _, rest, ok := strings.Cut(string(b), "model name\t: "); ok {
+			model, _, _ = strings.Cut(rest, "\n")
+		}
+	}
+	commit := "unknown"
+	if b, err := exec.Command("git", "describe", "--always", "--dirty", "--abbrev=12").Output(); err == nil {
+		commit = strings.TrimSpace(string(b))
+	}
+	load := ""
+	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load = strings.Join(strings.Fields(string(b))[:3], " ")
+	}
+	return []string{
+		fmt.Sprintf("%d x %s, Linux %s, %s, commit %s", runtime.NumCPU(), model, unix.ByteSliceToString(name.Release[:]), runtime.Version(), commit),
+		fmt.Sprintf("%s, work in %s, load before the run %s", time.Now().Format(time.RFC3339), dir, load),
+	}
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// row is one line of the table: a phase of some work, on some configurations.
+type row struct {
+	Name    string   `json:"name"`
+	Title   string   `json:"title"`
+	Unit    string   `json:"unit"` // of one op
+	Work    work     `json:"work"`
+	Phase   string   `json:"phase"`
+	Configs []string `json:"configs"`
+	Targets []target `json:"targets,omitempty"`
+	Repeats int      `json:"repeats,omitempty"` // 0: as many as the run has
+}
+
+// target is a ratio to be reached: Config's rate over Over's.
+type target struct {
+	Config string  `json:"config"`
+	Over   string  `json:"over"`
+	Want   float64 `json:"want"`
+}
+
+// sampleTime is how long one sample takes, unless the run is told otherwise.
+const sampleTime = 400 * time.Millisecond
+
+// ratios are the targets of a row; zero is none.
+type ratios struct{ loopback, native, op, barrier float64 }
+
+func (r ratios) targets() []target {
+	var out []target
+	for _, t := range []target{
+		{"null", "loopback", r.loopback}, {"null", "native", r.native}, {"op1", "null", r.op}, {"barrier1", "null", r.barrier},
+	} {
+		if t.Want > 0 {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// rows are all rows, in the order of the table.
+func rows() []row {
+	var all []row
+	add := func(r row, phase string, want ratios, extra ...string) {
+		r.Phase, r.Targets = phase, want.targets()
+		r.Configs = append(slices.Clone(standard), extra...)
+		all = append(all, r)
+	}
+	threads := func(n int) string {
+		if n == 1 {
+			return "1 thread"
+		}
+		return fmt.Sprintf("%d threads", n)
+	}
+	pick := func(n int, one, eight, many float64) float64 {
+		return map[int]float64{1: one, 8: eight, 64: many}[n]
+	}
+	for _, n := range []int{1, 8, 64} {
+		add(row{Name: fmt.Sprintf("write4k/%d", n), Title: "4K writes, " + threads(n), Unit: "write",
+			Work: work{Kind: "write", Threads: n, Size: 4 << 10}}, "write",
+			ratios{loopback: 2, op: pick(n, .15, .30, .60), barrier: pick(n, .35, .50, .60)}, more...)
+	}
+	for _, n := range []int{1, 8, 64} {
+		want := ratios{loopback: pick(n, 1.3, 1, 1), native: .6, op: pick(n, .50, .45, .80)}
+		want.barrier = want.op
+		add(row{Name: fmt.Sprintf("sync4k/%d", n), Title: "4K + fdatasync, " + threads(n), Unit: "write",
+			Work: work{Kind: "write", Threads: n, Size: 4 << 10, Every: 1}}, "write", want, more...)
+	}
+	for _, size := range []struct {
+		name, title string
+		bytes       int
+	}{{"write128k", "128K writes", 128 << 10}, {"write1m", "1M writes", 1 << 20}} {
+		for _, n := range []int{1, 8} {
+			add(row{Name: fmt.Sprintf("%s/%d", size.name, n), Title: size.title + ", " + threads(n), Unit: "write",
+				Work: work{Kind: "write", Threads: n, Size: size.bytes}}, "write", ratios{loopback: 1.4, op: .5, barrier: .5})
+		}
+	}
+	for _, n := range []int{1, 8} {
+		add(row{Name: fmt.Sprintf("random4k/%d", n), Title: "4K random + fsync, " + threads(n), Unit: "write",
+			Work: work{Kind: "random", Threads: n, Size: 4 << 10}}, "write", ratios{})
+		add(row{Name: fmt.Sprintf("append4k/%d", n), Title: "4K append, every 8th synced, " + threads(n), Unit: "append",
+			Work: work{Kind: "append", Threads: n, Size: 4 << 10, Every: 8}}, "append", ratios{})
+	}
+	for _, n := range []int{1, 8} {
+		for _, phase := range []struct {
+			name     string
+			loopback float64
+		}{{"create", 1}, {"rename", 1}, {"unlink", 2}} {
+			mirror := pick(n, .3, .6, 0)
+			var extra []string
+			if phase.name == "create" {
+				extra = more
+			}
+			add(row{Name: fmt.Sprintf("%s/%d", phase.name, n), Title: phase.name + ", " + threads(n), Unit: phase.name,
+				Work: work{Kind: "names", Threads: n}}, phase.name,
+				ratios{loopback: phase.loopback, op: mirror, barrier: mirror}, extra...)
+		}
+	}
+	return all
+}
+
+// choose returns the rows whose names match.
+func choose(all []row, match *regexp.Regexp) []row {
+	return slices.DeleteFunc(slices.Clone(all), func(r row) bool { return !match.MatchString(r.Name) })
+}

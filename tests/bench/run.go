@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// results are the samples of a run: by row and configuration, in the order of
+// the repeats.
+type results map[string]map[string][]*sample
+
+func (r results) add(row, config string, s *sample) {
+	if r[row] == nil {
+		r[row] = map[string][]*sample{}
+	}
+	r[row][config] = append(r[row][config], s)
+}
+
+// rates of a row on a configuration, in ops a second.
+func (r results) rates(row, config string) []float64 {
+	var out []float64
+	for _, s := range r[row][config] {
+		out = append(out, s.rate())
+	}
+	return out
+}
+
+// plan is what a run does.
+type plan struct {
+	rows     []row
+	configs  []configuration // in the order of the table
+	repeats  int
+	progress io.Writer
+}
+
+// task is work with the rows that take a phase of it and the configurations
+// on which any of these rows wants it.
+type task struct {
+	work    work
+	rows    []row
+	configs []configuration
+	repeats int
+}
+
+// tasks gathers rows that share their work: it is done once for all of them.
+func (p *plan) tasks() []task {
+	var out []task
+	for _, r := range p.rows {
+		i := slices.IndexFunc(out, func(t task) bool { return t.work == r.Work })
+		if i < 0 {
+			i, out = len(out), append(out, task{work: r.Work})
+		}
+		out[i].rows = append(out[i].rows, r)
+		if out[i].repeats = r.Repeats; r.Repeats == 0 {
+			out[i].repeats = p.repeats
+		}
+	}
+	for i := range out {
+		for _, c := range p.configs {
+			if slices.ContainsFunc(out[i].rows, func(r row) bool { return slices.Contains(r.Configs, c.Name) }) {
+				out[i].configs = append(out[i].configs, c)
+			}
+		}
+	}
+	return out
+}
+
+// run runs the plan. Within a task the configurations take turns, and each
+// round begins with another one, so that what changes on the machine meanwhile
+// meets all of them. A configuration that cannot be had is left out, with the
+// reason.
+func (p *place) run(ctx context.Context, pl plan) (_ results, missing []string, err error) {
+	out := results{}
+	up := map[string]*system{}
+	defer func() {
+		for _, s := range up {
+			if s != nil {
+				err = errors.Join(err, s.stop())
+			}
+		}
+	}()
+	for _, t := range pl.tasks() {
+		for _, c := range t.configs {
+			if _, there := up[c.Name]; there {
+				continue
+			}
+			s, err := p.start(ctx, c)
+			if errors.Is(err, errUnavailable) {
+				missing = append(missing, err.Error())
+				s = nil
+			} else if err != nil {
+				return nil, nil, err
+			}
+			up[c.Name] = s
+		}
+		for n := range t.repeats {
+			for i := range t.configs {
+				s := up[t.configs[(i+n)%len(t.configs)].Name]
+				if s == nil {
+					continue
+				}
+				fmt.Fprintf(pl.progress, "\r\x1b[K%s, repeat %d of %d, %s", t.name(), n+1, t.repeats, s.Name)
+				got, err := s.measure(ctx, t.work, int64(n))
+				if err != nil {
+					return nil, nil, err
+				}
+				for _, r := range t.rows {
+					if taken := got[r.Phase]; taken != nil && slices.Contains(r.Configs, s.Name) {
+						out.add(r.Name, s.Name, taken)
+					}
+				}
+			}
+		}
+	}
+	fmt.Fprint(pl.progress, "\r\x1b[K")
+	return out, missing, nil
+}
+
+func (t *task) name() string {
+	var names []string
+	for _, r := range t.rows {
+		names = append(names, r.Name)
+	}
+	return strings.Join(names, " ")
+}
+
+// measure does some work once.
+func (s *system) measure(ctx context.Context, w work, seed int64) (samples, error) {
+	j := job{work: w}
+	j.Dir, j.Below = filepath.Join(s.dir, "work"), filepath.Join(s.below, "work")
+	j.Mount, j.Servers, j.Seed = s.mount, s.servers, seed
+	return runLoad(ctx, j)
+}

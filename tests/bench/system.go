@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/standbyfs/standbyfs/fs"
+)
+
+// system is a configuration that runs: where to work, and who serves it.
+type system struct {
+	configuration
+	dir     string // where loads work
+	below   string // the same directory below the mount; dir where there is none
+	mount   string // the mount point, "" where there is none
+	servers []int  // the processes that serve it
+	procs   []*server
+	undo    []func() error // in reverse, after the processes have ended
+}
+
+// server is a process that serves until its standard input ends or SIGTERM.
+type server struct {
+	name  string
+	cmd   *exec.Cmd
+	stdin io.Closer
+	log   string
+}
+
+// place is where everything happens.
+type place struct {
+	dir     string // of this run
+	program string // standbyfs
+}
+
+const startLimit = 30 * time.Second
+
+// start makes a configuration run in a folder of its own.
+func (p *place) start(ctx context.Context, c configuration) (*system, error) {
+	root := filepath.Join(p.dir, c.Name)
+	s := &system{configuration: c}
+	err := s.bring(ctx, p, root)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("start %s: %w", c.Name, err), s.stop())
+	}
+	return s, err
+}
+
+func (s *system) bring(ctx context.Context, p *place, root string) error {
+	s.below, s.mount = filepath.Join(root, "data"), filepath.Join(root, "mnt")
+	s.dir = s.mount
+	for _, dir := range []string{s.below, s.mount} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	switch s.Kind {
+	case native:
+		s.mount, s.dir = "", s.below
+		return nil
+	case loopback, null:
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		_, err = s.serve(ctx, root, "server", exec.Command(self, "serve-"+string(s.Kind), s.below, s.mount))
+		return err
+	case gluster:
+		return s.bringGluster(ctx, root)
+	}
+	return s.bringMirrors(ctx, p, root)
+}
+
+// serve starts a process and waits for the line that says it is ready, which it
+// returns.
+func (s *system) serve(ctx context.Context, root, name string, cmd *exec.Cmd) (string, error) {
+	proc := &server{name: name, cmd: cmd, log: filepath.Join(root, name+".log")}
+	log, err := os.Create(proc.log)
+	if err != nil {
+		return "", err
+	}
+	defer log.Close()
+	cmd.Stderr = log
+	if proc.stdin, err = cmd.StdinPipe(); err != nil {
+		return "", err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGTERM, Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	s.procs = append(s.procs, proc)
+	s.servers = append(s.servers, cmd.Process.Pid)
+	type said struct {
+		line string
+		err  error
+	}
+	ready := make(chan said, 1)
+	go func() {
+		line, err := bufio.NewReader(stdout).ReadString('\n')
+		ready <- said{line, err}
+	}()
+	var line string
+	select {
+	case s := <-ready:
+		line, err = s.line, s.err
+	case <-time.After(startLimit):
+		err = fmt.Errorf("not within %s", startLimit)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		said, _ := os.ReadFile(proc.log)
+		return "", fmt.Errorf("%s does not become ready: %w: %s", name, err, said)
+	}
+	return strings.TrimSpace(line), nil
+}
+
+// stop ends all processes, the last one first, and unmounts what is left.
+func (s *system) stop() error {
+	var errs []error
+	for i := len(s.procs) - 1; i >= 0; i-- {
+		errs = append(errs, s.procs[i].end())
+	}
+	for i := len(s.undo) - 1; i >= 0; i-- {
+		errs = append(errs, s.undo[i]())
+	}
+	if s.mount != "" {
+		errs = append(errs, fs.CleanStale(s.mount))
+	}
+	s.procs, s.undo = nil, nil
+	return errors.Join(errs...)
+}
+
+func (p *server) end() error {
+	p.stdin.Close()
+	if err := p.cmd.Process.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("end %s: %w", p.name, err)
+	}
+	late := time.AfterFunc(startLimit, func() { p.cmd.Process.Kill() })
+	defer late.Stop()
+	if err := p.cmd.Wait(); err != nil {
+		said, _ := os.ReadFile(p.log)
+		return fmt.Errorf("%s: %w: %s", p.name, err, said)
+	}
+	return nil
+}
+
+// bringMirrors starts the standbyfs program as mirrors and as a primary, with
+// certificates of an authority of its own.
+func (s *system) bringMirrors(ctx context.Context, p *place, root string) error {
+	run := func(args ...string) error {
+		_, err := output(ctx, startLimit, exec.Command(p.program, args...))
+		return err
+	}
+	var secret []string
+	if !s.Plain {
+		ca := filepath.Join(root, "ca")
+		if err := run("ca", "init", "--dir", ca); err != nil {
+			return err
+		}
+		if err := run("ca", "issue", "node", "--dir", ca); err != nil {
+			return err
+		}
+		secret = []string{"--tls", filepath.Join(ca, "node")}
+	}
+	primary := []string{"mount", s.below, s.mount, "--sync", s.Sync, "--min-in-sync", fmt.Sprint(s.Mirrors), "--ack-timeout", "30s", "--log-level", "warn"}
+	for i := range s.Mirrors {
+		replica := filepath.Join(root, fmt.Sprintf("mirror%d", i))
+		if err := os.Mkdir(replica, 0o755); err != nil {
+			return err
+		}
+		addr, err := freeAddress()
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("mirror%d", i)
+		args := append([]string{"mirror", replica, "--listen", addr, "--name", name, "--log-level", "warn"}, secret...)
+		if _, err := s.serve(ctx, root, name, exec.Command(p.program, args...)); err != nil {
+			return err
+		}
+		if s.Delay > 0 {
+			if addr, err = s.distance(ctx, root, name, addr); err != nil {
+				return err
+			}
+		}
+		primary = append(primary, "--mirror", addr)
+	}
+	if _, err := s.serve(ctx, root, "primary", exec.Command(p.program, append(primary, secret...)...)); err != nil {
+		return err
+	}
+	return run("wait", s.below, "--in-sync", fmt.Sprint(s.Mirrors), "--timeout", startLimit.String())
+}
+
+// distance puts a delaying network before an address and returns where it
+// begins. It is not one of the servers: on a real network nobody does its work.
+func (s *system) distance(ctx context.Context, root, name, addr string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	near, err := s.serve(ctx, root, name+"-network", exec.Command(self, "network", addr, s.Delay.String()))
+	s.servers = s.servers[:len(s.servers)-1]
+	return near, err
+}
+
+// freeAddress is an address of this machine on which nobody listens.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// cleanStale detaches the mounts that a run which was killed has left in dir.
+func cleanStale(dir string) error {
+	b, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(b)) {
+		fields := strings.Fields(line)
+		if len(fields) > 1 && strings.HasPrefix(fields[1], dir+"/") {
+			if err := unix.Unmount(fields[1], unix.MNT_DETACH); err != nil {
+				return fmt.Errorf("detach %s: %w", fields[1], err)
+			}
+		}
+	}
+	return nil
+}
