@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -188,8 +189,11 @@ func (s *standby) outlook(others []other) outlook {
 	return v
 }
 
-// whom returns the addresses to ask: the mirrors to come and those that the
-// primary had, each once.
+// whom returns the addresses to ask, each once: those of the mirrors that the
+// primary had, then the mirrors to come. A node may have an address in either,
+// and its first answer counts. Of a mirror that the primary had not met when
+// this one last heard its policy, only the primary's own address tells which it
+// is (counts), so the primary's come first.
 func (n *node) whom(peers []mirror.PeerConfig) []string {
 	var addrs []string
 	seen := make(map[string]bool)
@@ -199,14 +203,14 @@ func (n *node) whom(peers []mirror.PeerConfig) []string {
 			addrs = append(addrs, addr)
 		}
 	}
-	for _, p := range peers {
-		add(p.Addr)
-	}
 	s := n.store.Get()
 	for _, m := range s.Policy.Members {
 		if m.Node != s.Node {
 			add(m.Addr)
 		}
+	}
+	for _, p := range peers {
+		add(p.Addr)
 	}
 	return addrs
 }
@@ -244,20 +248,20 @@ func (n *node) fenceAll(ctx context.Context, r ruling, v outlook, force bool) []
 	calls.Wait()
 	others := fenced
 	for _, o := range v.Others {
-		if !has(r.Fence, o.Addr) {
+		if !has(r.Fence, o) {
 			others = append(others, o)
 		}
 	}
 	return others
 }
 
-func has(others []other, addr string) bool {
-	for _, o := range others {
-		if o.Addr == addr {
-			return true
-		}
-	}
-	return false
+// has reports whether o, at that address or as that node at another one, is
+// among others. A node that did not record the epoch must not count as reached
+// by its other address.
+func has(others []other, o other) bool {
+	return slices.ContainsFunc(others, func(one other) bool {
+		return one.Addr == o.Addr || o.Err == nil && one.Node == o.Node
+	})
 }
 
 // call makes one call on a session of its own.

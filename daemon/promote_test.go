@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/fs/op"
 )
 
 // TestPromotion takes a volume from alpha to beta and brings alpha back.
@@ -113,6 +114,45 @@ func TestPromotionOfThree(t *testing.T) {
 		t.Errorf("promotion: %+v, %v", result, err)
 	}
 	c.holds(filepath.Join(c.mount, "file"), "second")
+}
+
+// TestPromotionByAnotherAddress: beta last heard the primary's policy before the
+// primary had met gamma, and is told of gamma by another address than the
+// primary has. Gamma is reached by both, is one node, and counts.
+func TestPromotionByAnotherAddress(t *testing.T) {
+	a, b, c := newMachine(t, "alpha"), newMachine(t, "beta"), newMachine(t, "gamma")
+	b.start(b.config(Mirror, 0))
+	cfg := a.config(Primary, 1, b, c)
+	cfg.Mirror.Peers[1].Addr = strings.Replace(c.addr, "127.0.0.1", "localhost", 1)
+	a.start(cfg)
+	a.inSync(1)
+	c.start(c.config(Mirror, 0))
+	a.inSync(2)
+	a.halt()
+	result, err := b.promote(admin.PromoteRequest{Mirrors: []string{c.addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !result.Promised || !strings.Contains(strings.Join(result.Text, "\n"), "1 other mirror was reached and recorded epoch") {
+		t.Errorf("promotion: %+v", result)
+	}
+}
+
+// TestUnfencedByOneAddress: gamma was asked by two addresses and did not record
+// the epoch. It does not count by the other one.
+func TestUnfencedByOneAddress(t *testing.T) {
+	set := []op.NodeID{nodeB, nodeC}
+	first := reached(nodeC, set...)
+	again := first
+	again.Addr = "10.0.0.3:1"
+	if !has([]other{first}, again) {
+		t.Error("gamma at its other address is taken for another node")
+	}
+	for _, o := range []other{reached(nodeD, set...), unreached(nodeD)} {
+		if has([]other{first}, o) {
+			t.Errorf("%s is taken for gamma", o.Addr)
+		}
+	}
 }
 
 // TestPromotionWithoutSync is refused, and forced.
