@@ -26,6 +26,7 @@ type work struct {
 	Size    int           `json:"size"`  // bytes a call, or files in a directory
 	Every   int           `json:"every"` // for writes: calls between two fdatasync; 0 never
 	Time    time.Duration `json:"time"`  // how long to measure
+	Keep    bool          `json:"keep"`  // the files are made once and stay for the next repeat
 }
 
 // job is one measurement of one configuration. A process must not use a mount
@@ -33,9 +34,10 @@ type work struct {
 // prints its samples.
 type job struct {
 	work
-	Dir     string `json:"dir"`     // where to work, empty at the start
+	Dir     string `json:"dir"`     // where to work
 	Below   string `json:"below"`   // the same directory below the mount; Dir itself where there is none
 	Mount   string `json:"mount"`   // the mount point; "" where there is none
+	Input   string `json:"input"`   // a folder for what is read and the same for all configurations
 	Servers []int  `json:"servers"` // processes that serve the mount, mirrors too
 	Seed    int64  `json:"seed"`
 }
@@ -52,6 +54,16 @@ type sample struct {
 
 // rate is ops a second.
 func (s *sample) rate() float64 { return float64(s.Ops) / s.Seconds }
+
+// add puts t behind s.
+func (s *sample) add(t *sample) {
+	s.Ops += t.Ops
+	s.Seconds += t.Seconds
+	s.Latency.merge(&t.Latency)
+	s.LoadCPU += t.LoadCPU
+	s.ServerCPU += t.ServerCPU
+	s.PeakKiB = max(s.PeakKiB, t.PeakKiB)
+}
 
 // samples are the phases of one job, by name.
 type samples map[string]*sample
@@ -248,10 +260,16 @@ func loadMain(args []string) error {
 // loads are the jobs that load processes know.
 func loads() map[string]func(*loader) error {
 	return map[string]func(*loader) error{
-		"write":  loadWrite,
-		"append": loadAppend,
-		"random": loadRandom,
-		"names":  loadNames,
+		"write":   loadWrite,
+		"append":  loadAppend,
+		"random":  loadRandom,
+		"names":   loadNames,
+		"read":    loadRead,
+		"reopen":  loadReopen,
+		"mapped":  loadMapped,
+		"cold":    loadCold,
+		"list":    loadList,
+		"archive": loadArchive,
 	}
 }
 
@@ -263,7 +281,9 @@ func runLoad(ctx context.Context, j job) (samples, error) {
 	if err := os.MkdirAll(j.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(j.Dir)
+	if !j.Keep {
+		defer os.RemoveAll(j.Dir)
+	}
 	for _, pid := range j.Servers {
 		if err := forgetPeak(pid); err != nil {
 			return nil, err

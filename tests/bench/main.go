@@ -179,10 +179,7 @@ func benchMain(args []string, w io.Writer) (err error) {
 	defer func() { err = errors.Join(err, p.clean()) }()
 	began := time.Now()
 	about := machine(p.dir)
-	res, missing, err := p.run(ctx, pl)
-	if err != nil {
-		return err
-	}
+	res, notes, failed := p.run(ctx, pl)
 	about = append(about, fmt.Sprintf("%d rows, %d repeats, %s", len(pl.rows), pl.repeats, time.Since(began).Round(time.Second)))
 	for _, line := range about {
 		fmt.Fprintln(w, line)
@@ -192,17 +189,18 @@ func benchMain(args []string, w io.Writer) (err error) {
 			fmt.Fprintf(w, "%-16s %s\n", c.Name, c.describe())
 		}
 	}
-	for _, line := range missing {
+	for _, line := range notes {
 		fmt.Fprintln(w, line)
 	}
 	fmt.Fprintln(w)
 	printTable(w, pl.rows, pl.configs, res)
-	return s.keep(report{about, pl.rows, pl.configs, res, verdicts(pl.rows, res)})
+	return errors.Join(failed, s.keep(report{about, notes, pl.rows, pl.configs, res, verdicts(pl.rows, res)}))
 }
 
 // report is what is written as JSON.
 type report struct {
 	About    []string        `json:"about"`
+	Notes    []string        `json:"notes,omitempty"`
 	Rows     []row           `json:"rows"`
 	Configs  []configuration `json:"configs"`
 	Samples  results         `json:"samples"`

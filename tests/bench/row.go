@@ -63,14 +63,14 @@ func rows() []row {
 	}
 	for _, n := range []int{1, 8, 64} {
 		add(row{Name: fmt.Sprintf("write4k/%d", n), Title: "4K writes, " + threads(n), Unit: "write",
-			Work: work{Kind: "write", Threads: n, Size: 4 << 10}}, "write",
+			Work: work{Kind: "write", Threads: n, Size: 4 << 10, Keep: true}}, "write",
 			ratios{loopback: 2, op: pick(n, .15, .30, .60), barrier: pick(n, .35, .50, .60)}, more...)
 	}
 	for _, n := range []int{1, 8, 64} {
 		want := ratios{loopback: pick(n, 1.3, 1, 1), native: .6, op: pick(n, .50, .45, .80)}
 		want.barrier = want.op
 		add(row{Name: fmt.Sprintf("sync4k/%d", n), Title: "4K + fdatasync, " + threads(n), Unit: "write",
-			Work: work{Kind: "write", Threads: n, Size: 4 << 10, Every: 1}}, "write", want, more...)
+			Work: work{Kind: "write", Threads: n, Size: 4 << 10, Every: 1, Keep: true}}, "write", want, more...)
 	}
 	for _, size := range []struct {
 		name, title string
@@ -78,30 +78,49 @@ func rows() []row {
 	}{{"write128k", "128K writes", 128 << 10}, {"write1m", "1M writes", 1 << 20}} {
 		for _, n := range []int{1, 8} {
 			add(row{Name: fmt.Sprintf("%s/%d", size.name, n), Title: size.title + ", " + threads(n), Unit: "write",
-				Work: work{Kind: "write", Threads: n, Size: size.bytes}}, "write", ratios{loopback: 1.4, op: .5, barrier: .5})
+				Work: work{Kind: "write", Threads: n, Size: size.bytes, Keep: true}}, "write", ratios{loopback: 1.4, op: .5, barrier: .5})
 		}
 	}
 	for _, n := range []int{1, 8} {
 		add(row{Name: fmt.Sprintf("random4k/%d", n), Title: "4K random + fsync, " + threads(n), Unit: "write",
-			Work: work{Kind: "random", Threads: n, Size: 4 << 10}}, "write", ratios{})
+			Work: work{Kind: "random", Threads: n, Size: 4 << 10, Keep: true}}, "write", ratios{})
 		add(row{Name: fmt.Sprintf("append4k/%d", n), Title: "4K append, every 8th synced, " + threads(n), Unit: "append",
 			Work: work{Kind: "append", Threads: n, Size: 4 << 10, Every: 8}}, "append", ratios{})
 	}
 	for _, n := range []int{1, 8} {
+		add(row{Name: fmt.Sprintf("read4k/%d", n), Title: "4K reads, cached, " + threads(n), Unit: "read",
+			Work: work{Kind: "read", Threads: n, Size: 4 << 10, Keep: true}}, "read", ratios{1, .95, 1, 1})
+		add(row{Name: fmt.Sprintf("read1m/%d", n), Title: "1M reads, opened anew, " + threads(n), Unit: "read",
+			Work: work{Kind: "reopen", Threads: n, Size: 1 << 20, Keep: true}}, "read", ratios{3, .9, 1, 1})
+	}
+	add(row{Name: "cold4k", Title: "4K reads, cold, 1 thread", Unit: "read",
+		Work: work{Kind: "cold", Threads: 1, Size: 4 << 10, Keep: true}}, "read", ratios{})
+	add(row{Name: "mmap", Title: "mmap reads, cached, 1 thread", Unit: "page",
+		Work: work{Kind: "mapped", Threads: 1, Size: 4 << 10, Keep: true}}, "read", ratios{})
+	for _, n := range []int{1, 8} {
 		for _, phase := range []struct {
-			name     string
-			loopback float64
-		}{{"create", 1}, {"rename", 1}, {"unlink", 2}} {
+			name, title string
+			loopback    float64
+		}{{"create", "create", 1}, {"stat", "stat, cold names", 1.4}, {"rename", "rename", 1}, {"unlink", "unlink", 2}} {
 			mirror := pick(n, .3, .6, 0)
 			var extra []string
 			if phase.name == "create" {
 				extra = more
 			}
-			add(row{Name: fmt.Sprintf("%s/%d", phase.name, n), Title: phase.name + ", " + threads(n), Unit: phase.name,
+			if phase.name == "stat" {
+				mirror = 1
+			}
+			add(row{Name: fmt.Sprintf("%s/%d", phase.name, n), Title: phase.title + ", " + threads(n), Unit: phase.name,
 				Work: work{Kind: "names", Threads: n}}, phase.name,
 				ratios{loopback: phase.loopback, op: mirror, barrier: mirror}, extra...)
 		}
 	}
+	add(row{Name: "readdir", Title: "readdir, 10,000 entries", Unit: "listing",
+		Work: work{Kind: "list", Threads: 1, Size: 10_000, Keep: true}}, "readdir", ratios{5, .6, 1, 1})
+	add(row{Name: "untar", Title: "untar a source tree", Unit: "file", Repeats: 3,
+		Work: work{Kind: "archive", Threads: 1, Size: 1000}}, "untar", ratios{})
+	add(row{Name: "rmtree", Title: "rm -rf a source tree", Unit: "file", Repeats: 3,
+		Work: work{Kind: "archive", Threads: 1, Size: 1000}}, "rm", ratios{})
 	return all
 }
 

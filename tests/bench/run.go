@@ -72,12 +72,14 @@ func (p *plan) tasks() []task {
 
 // run runs the plan. Within a task the configurations take turns, and each
 // round begins with another one, so that what changes on the machine meanwhile
-// meets all of them. A configuration that cannot be had is left out, with the
-// reason.
-func (p *place) run(ctx context.Context, pl plan) (_ results, missing []string, err error) {
-	out := results{}
+// meets all of them. A configuration that cannot be had is left out, and so is
+// what fails; both are said in notes, and an error too for what failed.
+func (p *place) run(ctx context.Context, pl plan) (out results, notes []string, err error) {
+	out = results{}
 	up := map[string]*system{}
+	var failed []error
 	defer func() {
+		err = errors.Join(err, errors.Join(failed...))
 		for _, s := range up {
 			if s != nil {
 				err = errors.Join(err, s.stop())
@@ -91,23 +93,33 @@ func (p *place) run(ctx context.Context, pl plan) (_ results, missing []string, 
 			}
 			s, err := p.start(ctx, c)
 			if errors.Is(err, errUnavailable) {
-				missing = append(missing, err.Error())
+				notes = append(notes, err.Error())
 				s = nil
 			} else if err != nil {
-				return nil, nil, err
+				return out, notes, err
 			}
 			up[c.Name] = s
 		}
+		lost := map[string]bool{}
 		for n := range t.repeats {
 			for i := range t.configs {
 				s := up[t.configs[(i+n)%len(t.configs)].Name]
-				if s == nil {
+				if s == nil || lost[s.Name] {
 					continue
 				}
 				fmt.Fprintf(pl.progress, "\r\x1b[K%s, repeat %d of %d, %s", t.name(), n+1, t.repeats, s.Name)
 				got, err := s.measure(ctx, t.work, int64(n))
+				if ctx.Err() != nil {
+					return out, notes, context.Cause(ctx)
+				}
 				if err != nil {
-					return nil, nil, err
+					lost[s.Name] = true
+					note := fmt.Sprintf("%s on %s: %v", t.name(), s.Name, err)
+					notes = append(notes, note)
+					if !errors.Is(err, errUnavailable) {
+						failed = append(failed, errors.New(note))
+					}
+					continue
 				}
 				for _, r := range t.rows {
 					if taken := got[r.Phase]; taken != nil && slices.Contains(r.Configs, s.Name) {
@@ -118,7 +130,7 @@ func (p *place) run(ctx context.Context, pl plan) (_ results, missing []string, 
 		}
 	}
 	fmt.Fprint(pl.progress, "\r\x1b[K")
-	return out, missing, nil
+	return out, notes, nil
 }
 
 func (t *task) name() string {
@@ -132,7 +144,11 @@ func (t *task) name() string {
 // measure does some work once.
 func (s *system) measure(ctx context.Context, w work, seed int64) (samples, error) {
 	j := job{work: w}
-	j.Dir, j.Below = filepath.Join(s.dir, "work"), filepath.Join(s.below, "work")
-	j.Mount, j.Servers, j.Seed = s.mount, s.servers, seed
+	name := "work"
+	if w.Keep {
+		name = fmt.Sprintf("%s-%d-%d", w.Kind, w.Threads, w.Size)
+	}
+	j.Dir, j.Below = filepath.Join(s.dir, name), filepath.Join(s.below, name)
+	j.Mount, j.Input, j.Servers, j.Seed = s.mount, s.input, s.servers, seed
 	return runLoad(ctx, j)
 }

@@ -24,6 +24,7 @@ type system struct {
 	dir     string // where loads work
 	below   string // the same directory below the mount; dir where there is none
 	mount   string // the mount point, "" where there is none
+	input   string // a folder for what all configurations read
 	servers []int  // the processes that serve it
 	procs   []*server
 	undo    []func() error // in reverse, after the processes have ended
@@ -58,8 +59,8 @@ func (p *place) start(ctx context.Context, c configuration) (*system, error) {
 
 func (s *system) bring(ctx context.Context, p *place, root string) error {
 	s.below, s.mount = filepath.Join(root, "data"), filepath.Join(root, "mnt")
-	s.dir = s.mount
-	for _, dir := range []string{s.below, s.mount} {
+	s.dir, s.input = s.mount, filepath.Join(p.dir, "input")
+	for _, dir := range []string{s.below, s.mount, s.input} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}

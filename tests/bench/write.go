@@ -50,13 +50,20 @@ func payload(n int, seed int64) []byte {
 	return b
 }
 
-// file makes a thread's file of a size, filled and synced, and returns a
-// descriptor of it.
+// file makes a thread's file of a size, filled and synced, unless it is there,
+// and returns a descriptor of it.
 func (l *loader) file(thread int, size int64) (int, error) {
 	path := filepath.Join(l.Dir, fmt.Sprintf("file%d", thread))
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return -1, fmt.Errorf("open %s: %w", path, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1, fmt.Errorf("stat %s: %w", path, err)
+	}
+	if st.Size == size {
+		return fd, nil
 	}
 	chunk := payload(1<<20, l.Seed)
 	for off := int64(0); off < size; off += int64(len(chunk)) {
