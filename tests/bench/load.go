@@ -23,10 +23,11 @@ import (
 type work struct {
 	Kind    string        `json:"kind"` // a key of loads
 	Threads int           `json:"threads"`
-	Size    int           `json:"size"`  // bytes a call, or files in a directory
-	Every   int           `json:"every"` // for writes: calls between two fdatasync; 0 never
-	Time    time.Duration `json:"time"`  // how long to measure
-	Keep    bool          `json:"keep"`  // the files are made once and stay for the next repeat
+	Size    int           `json:"size"`   // bytes a call, or files in a directory
+	Every   int           `json:"every"`  // for writes: calls between two fdatasync; 0 never
+	Time    time.Duration `json:"time"`   // how long to measure
+	Flavor  string        `json:"flavor"` // of a program's load
+	Keep    bool          `json:"keep"`   // the files are made once and stay for the next repeat
 }
 
 // job is one measurement of one configuration. A process must not use a mount
@@ -38,6 +39,7 @@ type job struct {
 	Below   string `json:"below"`   // the same directory below the mount; Dir itself where there is none
 	Mount   string `json:"mount"`   // the mount point; "" where there is none
 	Input   string `json:"input"`   // a folder for what is read and the same for all configurations
+	Python  string `json:"python"`  // an interpreter that has ZODB
 	Servers []int  `json:"servers"` // processes that serve the mount, mirrors too
 	Seed    int64  `json:"seed"`
 }
@@ -260,16 +262,19 @@ func loadMain(args []string) error {
 // loads are the jobs that load processes know.
 func loads() map[string]func(*loader) error {
 	return map[string]func(*loader) error{
-		"write":   loadWrite,
-		"append":  loadAppend,
-		"random":  loadRandom,
-		"names":   loadNames,
-		"read":    loadRead,
-		"reopen":  loadReopen,
-		"mapped":  loadMapped,
-		"cold":    loadCold,
-		"list":    loadList,
-		"archive": loadArchive,
+		"write":    loadWrite,
+		"append":   loadAppend,
+		"random":   loadRandom,
+		"names":    loadNames,
+		"read":     loadRead,
+		"reopen":   loadReopen,
+		"mapped":   loadMapped,
+		"cold":     loadCold,
+		"list":     loadList,
+		"archive":  loadArchive,
+		"zodb":     loadZODB,
+		"sqlite":   loadSQLite,
+		"postgres": loadPostgres,
 	}
 }
 
@@ -319,7 +324,10 @@ func output(ctx context.Context, limit time.Duration, cmd *exec.Cmd) ([]byte, er
 	// Go interrupts threads that run for long by a signal; a FUSE request would
 	// be told of each.
 	cmd.Env = append(cmd.Environ(), "GODEBUG=asyncpreemptoff=1")
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &unix.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig, cmd.SysProcAttr.Setpgid = unix.SIGKILL, true
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

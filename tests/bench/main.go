@@ -67,6 +67,7 @@ type settings struct {
 	dir     string
 	out     string
 	program string
+	python  string
 	run     string
 	configs string
 	repeats int
@@ -83,6 +84,7 @@ func parseSettings(args []string) (settings, error) {
 	flags.StringVar(&s.dir, "dir", "build/bench/run", "work in `DIR`, which must be on a real disk")
 	flags.StringVar(&s.out, "out", "build/bench", "write results into `DIR`")
 	flags.StringVar(&s.program, "program", "build/standbyfs", "the standbyfs `FILE` to measure")
+	flags.StringVar(&s.python, "python", "build/venv/bin/python", "the Python `FILE` that has ZODB")
 	flags.StringVar(&s.run, "run", "", "only rows whose names match `REGEXP`")
 	flags.StringVar(&s.configs, "configs", "", "only these configurations, on all chosen rows: `LIST` such as native,null,op1,barrier3,op1-plain")
 	flags.IntVar(&s.repeats, "repeats", 5, "how often each row runs on each configuration")
@@ -168,7 +170,7 @@ func benchMain(args []string, w io.Writer) (err error) {
 	for _, path := range []struct {
 		to   *string
 		from string
-	}{{&p.dir, s.dir}, {&p.program, s.program}, {&s.out, s.out}} {
+	}{{&p.dir, s.dir}, {&p.program, s.program}, {&p.python, s.python}, {&s.out, s.out}} {
 		if *path.to, err = filepath.Abs(path.from); err != nil {
 			return err
 		}

@@ -121,6 +121,27 @@ func rows() []row {
 		Work: work{Kind: "archive", Threads: 1, Size: 1000}}, "untar", ratios{})
 	add(row{Name: "rmtree", Title: "rm -rf a source tree", Unit: "file", Repeats: 3,
 		Work: work{Kind: "archive", Threads: 1, Size: 1000}}, "rm", ratios{})
+	for _, kind := range []struct {
+		name string
+		want ratios
+	}{{"small", ratios{1.3, .6, .5, .7}}, {"large", ratios{2, .55, .3, .6}}, {"blob", ratios{1.3, .5, .5, .75}}} {
+		add(row{Name: "zodb-" + kind.name, Title: "ZODB commits, " + kind.name, Unit: "commit",
+			Work: work{Kind: "zodb", Flavor: kind.name}}, "commit", kind.want)
+	}
+	for _, n := range []int{1, 4} {
+		title := "ZEO commits, 1 client"
+		if n > 1 {
+			title = fmt.Sprintf("ZEO commits, %d clients", n)
+		}
+		add(row{Name: fmt.Sprintf("zeo-small/%d", n), Title: title, Unit: "commit",
+			Work: work{Kind: "zodb", Flavor: "small", Threads: n}}, "commit", ratios{native: .8, barrier: .85})
+	}
+	for _, journal := range []string{"delete", "wal"} {
+		add(row{Name: "sqlite-" + journal, Title: "SQLite transactions, " + journal, Unit: "transaction",
+			Work: work{Kind: "sqlite", Flavor: journal}}, "transaction", ratios{})
+	}
+	add(row{Name: "pgbench", Title: "pgbench, 4 clients", Unit: "transaction", Repeats: 3,
+		Work: work{Kind: "postgres", Keep: true}}, "transaction", ratios{})
 	return all
 }
 

@@ -77,9 +77,11 @@ func (p *plan) tasks() []task {
 func (p *place) run(ctx context.Context, pl plan) (out results, notes []string, err error) {
 	out = results{}
 	up := map[string]*system{}
-	var failed []error
+	failed := false
 	defer func() {
-		err = errors.Join(err, errors.Join(failed...))
+		if failed {
+			err = errors.Join(err, errors.New("some rows failed: see the notes above the table"))
+		}
 		for _, s := range up {
 			if s != nil {
 				err = errors.Join(err, s.stop())
@@ -114,11 +116,8 @@ func (p *place) run(ctx context.Context, pl plan) (out results, notes []string, 
 				}
 				if err != nil {
 					lost[s.Name] = true
-					note := fmt.Sprintf("%s on %s: %v", t.name(), s.Name, err)
-					notes = append(notes, note)
-					if !errors.Is(err, errUnavailable) {
-						failed = append(failed, errors.New(note))
-					}
+					notes = append(notes, fmt.Sprintf("%s on %s: %s", t.name(), s.Name, short(err)))
+					failed = failed || !errors.Is(err, errUnavailable)
 					continue
 				}
 				for _, r := range t.rows {
@@ -131,6 +130,17 @@ func (p *place) run(ctx context.Context, pl plan) (out results, notes []string, 
 	}
 	fmt.Fprint(pl.progress, "\r\x1b[K")
 	return out, notes, nil
+}
+
+// short is an error in one line: its beginning, and its end, where programs say
+// what went wrong.
+func short(err error) string {
+	const head, tail = 200, 200
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	if len(text) > head+tail {
+		text = text[:head] + " ... " + text[len(text)-tail:]
+	}
+	return text
 }
 
 func (t *task) name() string {
@@ -149,6 +159,6 @@ func (s *system) measure(ctx context.Context, w work, seed int64) (samples, erro
 		name = fmt.Sprintf("%s-%d-%d", w.Kind, w.Threads, w.Size)
 	}
 	j.Dir, j.Below = filepath.Join(s.dir, name), filepath.Join(s.below, name)
-	j.Mount, j.Input, j.Servers, j.Seed = s.mount, s.input, s.servers, seed
+	j.Mount, j.Input, j.Python, j.Servers, j.Seed = s.mount, s.input, s.python, s.servers, seed
 	return runLoad(ctx, j)
 }

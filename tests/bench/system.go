@@ -25,6 +25,7 @@ type system struct {
 	below   string // the same directory below the mount; dir where there is none
 	mount   string // the mount point, "" where there is none
 	input   string // a folder for what all configurations read
+	python  string // an interpreter that has ZODB
 	servers []int  // the processes that serve it
 	procs   []*server
 	undo    []func() error // in reverse, after the processes have ended
@@ -42,6 +43,7 @@ type server struct {
 type place struct {
 	dir     string // of this run
 	program string // standbyfs
+	python  string // an interpreter that has ZODB
 }
 
 const startLimit = 30 * time.Second
@@ -59,7 +61,7 @@ func (p *place) start(ctx context.Context, c configuration) (*system, error) {
 
 func (s *system) bring(ctx context.Context, p *place, root string) error {
 	s.below, s.mount = filepath.Join(root, "data"), filepath.Join(root, "mnt")
-	s.dir, s.input = s.mount, filepath.Join(p.dir, "input")
+	s.dir, s.input, s.python = s.mount, filepath.Join(p.dir, "input"), p.python
 	for _, dir := range []string{s.below, s.mount, s.input} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
