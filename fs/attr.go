@@ -123,12 +123,7 @@ func (f *front) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.At
 		return status(err)
 	}
 	acks, err := f.setAttr(cancel, n, in, out)
-	for _, ack := range acks {
-		if werr := f.wait(ack); err == nil {
-			err = werr
-		}
-	}
-	return status(err)
+	return f.after(&in.InHeader, err, nil, acks...)
 }
 
 func (f *front) setAttr(cancel <-chan struct{}, n *inode, in *fuse.SetAttrIn, out *fuse.AttrOut) (acks []op.Ack, err error) {

@@ -65,28 +65,3 @@ func (f *FS) admit(cancel <-chan struct{}) error {
 func (f *FS) change(cancel <-chan struct{}, o *op.Op, apply func() error) (op.Ack, error) {
 	return f.committer.Commit(kernelCtx{f.ctx, cancel}, o, apply)
 }
-
-// wait returns once a change may be acknowledged. The caller holds no lock. An
-// interrupt does not end it: the change has happened and must not look as if
-// it had not.
-func (f *FS) wait(ack op.Ack) error {
-	if ack == op.Done {
-		return nil
-	}
-	return ack.Wait(f.ctx)
-}
-
-// durable waits for ack while sync, which brings the same change to this
-// machine's disk, runs beside it. Both have to succeed.
-func (f *FS) durable(ack op.Ack, sync func() error) error {
-	if ack == op.Done {
-		return sync()
-	}
-	local := make(chan error, 1)
-	go func() { local <- sync() }()
-	err := f.wait(ack)
-	if lerr := <-local; lerr != nil {
-		return lerr
-	}
-	return err
-}

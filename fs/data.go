@@ -17,10 +17,14 @@ func (f *front) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadR
 	if h == nil {
 		return nil, fuse.EBADF
 	}
-	got := 0
+	// What is in memory is read at once; whatever waits for the disk waits alone.
+	got, err := h.readCached(buf, int64(in.Offset))
+	if got == 0 && err != nil {
+		f.blocks(&in.InHeader)
+	}
 	for got < len(buf) {
 		var n int
-		err := restart(func() (err error) {
+		err = restart(func() (err error) {
 			n, err = unix.Pread(h.fd, buf[got:], int64(in.Offset)+int64(got))
 			return err
 		})
@@ -33,6 +37,13 @@ func (f *front) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadR
 		got += n
 	}
 	return fuse.ReadResultData(buf[:got]), fuse.OK
+}
+
+// readCached reads what can be read without waiting. An error says that nothing
+// can.
+func (h *handle) readCached(buf []byte, off int64) (int, error) {
+	n, err := unix.Preadv2(h.fd, [][]byte{buf}, off, unix.RWF_NOWAIT)
+	return max(n, 0), err
 }
 
 // Write orders what was written, which may be less than what was sent. data is
@@ -66,6 +77,11 @@ func (f *front) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 		})
 	}()
 	if err != nil {
+		if in.WriteFlags&fuse.WRITE_CACHE != 0 {
+			// A page that was written through a mapping: the kernel would go on to
+			// show what is nowhere.
+			f.server.distrust(in.NodeId)
+		}
 		return 0, status(err)
 	}
 	if barrier {
@@ -73,14 +89,10 @@ func (f *front) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 		if in.Flags&unix.O_SYNC == unix.O_SYNC {
 			sync = unix.Fsync
 		}
-		err = f.durable(ack, func() error { return h.sync(sync) })
-	} else {
-		err = f.wait(ack)
+		f.blocks(&in.InHeader)
+		err = h.sync(sync) // while the mirrors do the same
 	}
-	if err != nil {
-		return 0, status(err)
-	}
-	return uint32(len(o.Data)), fuse.OK
+	return uint32(len(o.Data)), f.after(&in.InHeader, err, nil, ack)
 }
 
 // Writev is Write: requests come in one piece.
@@ -128,12 +140,7 @@ func (f *front) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 		return status(err)
 	}
 	acks, err := f.fallocate(cancel, h, in)
-	for _, ack := range acks {
-		if werr := f.wait(ack); err == nil {
-			err = werr
-		}
-	}
-	return status(err)
+	return f.after(&in.InHeader, err, nil, acks...)
 }
 
 func (f *FS) fallocate(cancel <-chan struct{}, h *handle, in *fuse.FallocateIn) (acks []op.Ack, err error) {
@@ -187,15 +194,7 @@ func (f *front) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) 
 	}
 	o := &op.Op{Kind: op.CopyRange, Off: int64(in.OffIn), Off2: int64(in.OffOut)}
 	acks, err := f.copyRange(cancel, src, dst, o, in)
-	for _, ack := range acks {
-		if werr := f.wait(ack); err == nil {
-			err = werr
-		}
-	}
-	if err != nil {
-		return 0, status(err)
-	}
-	return uint32(o.Len), fuse.OK
+	return uint32(o.Len), f.after(&in.InHeader, err, nil, acks...)
 }
 
 func (f *FS) copyRange(cancel <-chan struct{}, src, dst *handle, o *op.Op, in *fuse.CopyFileRangeIn) (acks []op.Ack, err error) {

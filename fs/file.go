@@ -27,18 +27,20 @@ func (f *front) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	if err != nil {
 		return status(err)
 	}
+	var acks []op.Ack
 	if in.Flags&unix.O_TRUNC != 0 {
 		err := f.admit(cancel)
 		if err == nil {
-			err = f.truncateOpen(cancel, h, in)
+			acks, err = f.truncateOpen(cancel, h, in)
 		}
 		if err != nil {
 			unix.Close(h.fd)
-			return status(err)
+			return f.after(&in.InHeader, err, nil, acks...)
 		}
 	}
 	f.opened(h, out)
-	return fuse.OK
+	fh := out.Fh
+	return f.after(&in.InHeader, nil, func() { f.handles.remove(fh) }, acks...)
 }
 
 func (f *FS) open(n *inode, flags uint32, below int) (*handle, error) {
@@ -70,22 +72,14 @@ func (f *FS) opened(h *handle, out *fuse.OpenOut) {
 	}
 }
 
-func (f *FS) truncateOpen(cancel <-chan struct{}, h *handle, in *fuse.OpenIn) error {
+func (f *FS) truncateOpen(cancel <-chan struct{}, h *handle, in *fuse.OpenIn) ([]op.Ack, error) {
 	var kill *fuse.Caller
 	if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
 		kill = &in.Caller
 	}
-	acks, err := func() ([]op.Ack, error) {
-		path, end := f.begin(h.n)
-		defer end()
-		return f.truncate(cancel, h.n, path, place{fd: h.fd}, h, 0, kill)
-	}()
-	for _, ack := range acks {
-		if werr := f.wait(ack); err == nil {
-			err = werr
-		}
-	}
-	return err
+	path, end := f.begin(h.n)
+	defer end()
+	return f.truncate(cancel, h.n, path, place{fd: h.fd}, h, 0, kill)
 }
 
 // Create makes a regular file and opens it.
@@ -108,14 +102,13 @@ func (f *front) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, o
 	if err != nil {
 		return status(err)
 	}
-	if err := f.wait(ack); err != nil {
-		unix.Close(h.fd)
-		f.table.forget(n, 1)
-		return status(err)
-	}
 	h.n = n
 	f.opened(h, &out.OpenOut)
-	return fuse.OK
+	fh, unborn := out.Fh, f.unborn(n, in.NodeId, name)
+	return f.after(&in.InHeader, nil, func() {
+		f.handles.remove(fh)
+		unborn()
+	}, ack)
 }
 
 // Tmpfile is open(2) with O_TMPFILE. Nothing travels until the file is linked.
@@ -169,7 +162,7 @@ func (f *front) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
 	if err != nil {
 		return status(err)
 	}
-	return status(f.wait(ack))
+	return f.after(&in.InHeader, nil, nil, ack)
 }
 
 // Release is the last close of a handle. Nobody waits for it.
@@ -211,7 +204,9 @@ func (f *front) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if err != nil {
 		return status(err)
 	}
-	return status(f.durable(ack, func() error { return h.sync(sync) }))
+	f.blocks(&in.InHeader)
+	err = h.sync(sync) // while the mirrors do the same
+	return f.after(&in.InHeader, err, nil, ack)
 }
 
 // sync runs a local fsync. A failed one has lost data, and the kernel tells so

@@ -3,7 +3,8 @@
 // Committer. It knows no network. With the null Committer it is a complete
 // passthrough file system.
 //
-//	mount.go      mounting, serving, unmounting; the one place that knows fuse.Server
+//	mount.go      mounting and unmounting; what we agree on with the kernel
+//	device.go     /dev/fuse
 //	inode.go      what the kernel knows: inodes, their names, their references
 //	lookup.go     from an inode to its path and to where system calls reach it
 //	order.go      the locks and their order
@@ -14,6 +15,9 @@
 //	acl.go        access lists and the umask
 //	caller.go     what the kernel does not say of a caller
 //	times.go      mtimes that travel later than the data
+//	serve.go      who reads and answers requests
+//	reply.go      replies that wait for mirrors
+//	notify.go     what the kernel has to ask anew
 //	hold.go       keeping an object still
 //	errno.go      from errors to what callers see
 package fs
@@ -54,6 +58,8 @@ type FS struct {
 	table   *table
 	handles *handles
 	times   *times
+	server  *server // made by Mount
+	held    *held
 
 	// ctx is the life of the file system: calls that wait for mirrors give up
 	// when it ends.
@@ -95,13 +101,23 @@ func New(t *tree.Tree, c Committer, o Options) (*FS, error) {
 	return f, nil
 }
 
-// run serves requests until serve returns, which it does when the kernel has
-// none any more, and puts everything away.
-func (f *FS) run(serve func()) {
+// serveOn makes what answers the requests of a mounted device.
+func (f *FS) serveOn(dev *device) {
+	proto := fuse.NewProtocolServer(&front{f, fuse.NewDefaultRawFileSystem()}, f.protocolOptions())
+	f.server = newServer(dev, proto, f.log)
+	f.held = f.server.held
+}
+
+// blocks says that the handler of a request is about to block.
+func (f *FS) blocks(in *fuse.InHeader) { f.server.blocks(in.Unique) }
+
+// run serves requests until the kernel has none any more, and puts everything
+// away.
+func (f *FS) run() {
 	var owned sync.WaitGroup
 	ctx, stop := context.WithCancel(f.ctx)
 	owned.Go(func() { f.watchTimes(ctx) })
-	serve()
+	f.server.serve()
 	stop()
 	owned.Wait()
 	// An unmount may throw releases away, and their times with them.
@@ -109,6 +125,7 @@ func (f *FS) run(serve func()) {
 		f.log.Warn("times of some files did not travel before the unmount", "error", err)
 	}
 	f.stop()
+	f.server.dev.close()
 	f.handles.close()
 	f.table.close()
 }

@@ -52,59 +52,29 @@ func (f *FS) Mount(mountpoint string) (*Mount, error) {
 	if op.Within(point, replica) || op.Within(replica, point) {
 		return nil, fmt.Errorf("mount point %s and replica %s lie inside of one another: choose a mount point elsewhere", point, replica)
 	}
-	fd, err := f.attach(point)
+	dev, err := f.attach(point)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", point, err)
 	}
-	// go-fuse takes over a descriptor that is mounted already. It opens the
-	// device without O_CLOEXEC itself, and children would keep the mount alive.
-	server, err := fuse.NewServer(&front{f, fuse.NewDefaultRawFileSystem()}, fmt.Sprintf("/dev/fd/%d", fd), f.serverOptions(f.hasACLs()))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("serve %s: %w", point, err), unix.Unmount(point, unix.MNT_DETACH))
-	}
+	f.serveOn(dev)
 	m := &Mount{fs: f, point: point, done: make(chan struct{})}
 	go func() {
 		defer close(m.done)
-		f.run(server.Serve)
+		f.run()
 	}()
 	m.settle()
 	return m, nil
 }
 
-// attach mounts the device and returns its descriptor.
-func (f *FS) attach(point string) (fd int, err error) {
-	var st unix.Stat_t
-	if err := unix.Stat(point, &st); err != nil {
-		return -1, err
-	}
-	if fd, err = openat(unix.AT_FDCWD, "/dev/fuse", unix.O_RDWR, 0); err != nil {
-		return -1, fmt.Errorf("open /dev/fuse: %w", err)
-	}
-	var flags uintptr
-	if !f.opts.Suid {
-		flags |= unix.MS_NOSUID
-	}
-	if !f.opts.Dev {
-		flags |= unix.MS_NODEV
-	}
-	data := fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d,max_read=%d,default_permissions,allow_other",
-		fd, st.Mode&unix.S_IFMT, os.Geteuid(), os.Getegid(), maxWrite)
-	if err := unix.Mount(f.opts.Name, point, "fuse.standbyfs", flags, data); err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
-func (f *FS) serverOptions(acls bool) *fuse.MountOptions {
+// protocolOptions is what the kernel and we agree on.
+func (f *FS) protocolOptions() *fuse.MountOptions {
 	return &fuse.MountOptions{
 		Name:                     "standbyfs",
 		MaxBackground:            64,
 		MaxWrite:                 maxWrite,
-		DisableSplice:            true,
 		ExplicitDataCacheControl: true,
 		EnableSymlinkCaching:     true,
-		EnableAcl:                acls,
+		EnableAcl:                f.hasACLs(),
 		Debug:                    f.opts.Debug,
 		Logger:                   slog.NewLogLogger(f.log.Handler(), slog.LevelWarn),
 		// Writes say themselves when they clear set-ID bits, instead of the kernel

@@ -87,7 +87,7 @@ func (b *birth) unmake(at tree.At, kind op.Kind) error {
 }
 
 // bornBy is bear and the wait behind it.
-func (f *FS) bornBy(cancel <-chan struct{}, b *birth, out *fuse.EntryOut) fuse.Status {
+func (f *FS) bornBy(cancel <-chan struct{}, in *fuse.InHeader, b *birth, out *fuse.EntryOut) fuse.Status {
 	if err := f.admit(cancel); err != nil {
 		return status(err)
 	}
@@ -95,11 +95,16 @@ func (f *FS) bornBy(cancel <-chan struct{}, b *birth, out *fuse.EntryOut) fuse.S
 	if err != nil {
 		return status(err)
 	}
-	if err := f.wait(ack); err != nil {
-		f.table.forget(n, 1) // the kernel will not hear of it
-		return status(err)
+	return f.after(in, nil, f.unborn(n, in.NodeId, b.name), ack)
+}
+
+// unborn returns what undoes a birth that the kernel does not hear of: its
+// reference, and its belief that there is nothing by that name.
+func (f *FS) unborn(n *inode, parent uint64, name string) func() {
+	return func() {
+		f.table.forget(n, 1)
+		f.server.distrustName(parent, name)
 	}
-	return fuse.OK
 }
 
 // own gives a new object the owner that it has on a local disk: the caller,
@@ -151,7 +156,7 @@ func (f *front) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out
 	if in.Mode&unix.S_IFMT == unix.S_IFREG {
 		kind = op.Create
 	}
-	return f.bornBy(cancel, &birth{
+	return f.bornBy(cancel, &in.InHeader, &birth{
 		parent: in.NodeId, name: name, caller: in.Owner, kind: kind,
 		make: func(at tree.At) error {
 			return unix.Mknodat(at.FD, at.Name, masked(procPath(at.FD), in.Mode, in.Umask), int(in.Rdev))
@@ -161,7 +166,7 @@ func (f *front) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out
 
 // Mkdir is mkdir(2).
 func (f *front) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	return f.bornBy(cancel, &birth{
+	return f.bornBy(cancel, &in.InHeader, &birth{
 		parent: in.NodeId, name: name, caller: in.Owner, kind: op.Mkdir,
 		make: func(at tree.At) error {
 			return unix.Mkdirat(at.FD, at.Name, masked(procPath(at.FD), in.Mode&07777, in.Umask))
@@ -171,7 +176,7 @@ func (f *front) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out
 
 // Symlink is symlink(2).
 func (f *front) Symlink(cancel <-chan struct{}, in *fuse.InHeader, text, name string, out *fuse.EntryOut) fuse.Status {
-	return f.bornBy(cancel, &birth{
+	return f.bornBy(cancel, in, &birth{
 		parent: in.NodeId, name: name, caller: in.Owner, kind: op.Symlink, text: []byte(text),
 		make: func(at tree.At) error { return unix.Symlinkat(text, at.FD, at.Name) },
 	}, out)
@@ -201,16 +206,16 @@ func (f *front) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Sta
 
 // Unlink is unlink(2).
 func (f *front) Unlink(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	return f.remove(cancel, in.NodeId, name, op.Unlink, 0)
+	return f.remove(cancel, in, name, op.Unlink, 0)
 }
 
 // Rmdir is rmdir(2).
 func (f *front) Rmdir(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
-	return f.remove(cancel, in.NodeId, name, op.Rmdir, unix.AT_REMOVEDIR)
+	return f.remove(cancel, in, name, op.Rmdir, unix.AT_REMOVEDIR)
 }
 
-func (f *FS) remove(cancel <-chan struct{}, parentID uint64, name string, kind op.Kind, flags int) fuse.Status {
-	parent := f.table.get(parentID)
+func (f *FS) remove(cancel <-chan struct{}, in *fuse.InHeader, name string, kind op.Kind, flags int) fuse.Status {
+	parent := f.table.get(in.NodeId)
 	if parent == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
@@ -251,7 +256,7 @@ func (f *FS) remove(cancel <-chan struct{}, parentID uint64, name string, kind o
 	if err != nil {
 		return status(err)
 	}
-	return status(f.wait(ack))
+	return f.after(in, nil, func() { f.server.distrustName(in.NodeId, name) }, ack)
 }
 
 // going is what is about to lose a name.
@@ -349,11 +354,7 @@ func (f *front) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *
 	if err != nil {
 		return status(err)
 	}
-	if err := f.wait(ack); err != nil {
-		f.table.forget(n, 1)
-		return status(err)
-	}
-	return fuse.OK
+	return f.after(&in.InHeader, nil, f.unborn(n, in.NodeId, name), ack)
 }
 
 func (p place) link(to tree.At) error {

@@ -19,12 +19,10 @@ func (f *front) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newNa
 		return status(err)
 	}
 	acks, err := f.rename(cancel, from, to, in.Flags)
-	for _, ack := range acks {
-		if werr := f.wait(ack); err == nil {
-			err = werr
-		}
-	}
-	return status(err)
+	return f.after(&in.InHeader, err, func() {
+		f.server.distrustName(in.NodeId, oldName)
+		f.server.distrustName(in.Newdir, newName)
+	}, acks...)
 }
 
 func (f *FS) rename(cancel <-chan struct{}, from, to link, flags uint32) ([]op.Ack, error) {

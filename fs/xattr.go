@@ -89,7 +89,7 @@ func (f *front) readXattr(id uint64, read func(path string, follow bool) (int, e
 // SetXAttr is setxattr(2).
 func (f *front) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
 	o := &op.Op{Kind: op.SetXattr, Name: name, Data: value, Arg: in.Flags}
-	return f.changeXattr(cancel, in.NodeId, o, func(p place) error {
+	return f.changeXattr(cancel, &in.InHeader, o, func(p place) error {
 		set := unix.Lsetxattr
 		path, follow := p.proc()
 		if follow {
@@ -108,7 +108,7 @@ func (f *front) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name strin
 // RemoveXAttr is removexattr(2).
 func (f *front) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
 	o := &op.Op{Kind: op.RemoveXattr, Name: name}
-	return f.changeXattr(cancel, in.NodeId, o, func(p place) error {
+	return f.changeXattr(cancel, in, o, func(p place) error {
 		path, follow := p.proc()
 		if follow {
 			return unix.Removexattr(path, name)
@@ -117,8 +117,8 @@ func (f *front) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name stri
 	})
 }
 
-func (f *front) changeXattr(cancel <-chan struct{}, id uint64, o *op.Op, apply func(place) error) fuse.Status {
-	n := f.table.get(id)
+func (f *front) changeXattr(cancel <-chan struct{}, in *fuse.InHeader, o *op.Op, apply func(place) error) fuse.Status {
+	n := f.table.get(in.NodeId)
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
@@ -139,5 +139,5 @@ func (f *front) changeXattr(cancel <-chan struct{}, id uint64, o *op.Op, apply f
 	if err != nil {
 		return status(err)
 	}
-	return status(f.wait(ack))
+	return f.after(in, nil, nil, ack)
 }

@@ -12,7 +12,7 @@ import (
 // inSync is the bookkeeping of acknowledgements: who is in the in-sync set, how
 // far each member is, and which waiting calls may return. Peers report in by
 // report; the log tells it of expulsions and joins; waiting calls are told by
-// their channel. Nothing in it waits, logs, reads a clock or does I/O.
+// tell. Nothing in it waits, logs, reads a clock or does I/O.
 //
 // A call that waits for LSN n is released when every member has applied n (or
 // holds it durably, for a barrier), and
@@ -38,17 +38,24 @@ type inSync struct {
 	last op.LSN
 
 	waitApplied, waitDurable waiters
-	failed                   error // once set, nobody is released any more
+	answers                  []answer // of calls that wait no more, for tell
+	failed                   error    // once set, nobody is released any more
 }
 
 // progress is how far one member is. Both numbers only grow while it stays.
 type progress struct{ applied, durable op.LSN }
 
-// waiter is one waiting call. Its channel has room for the one result.
+// waiter is one waiting call.
 type waiter struct {
 	lsn   op.LSN
 	since int64 // when it began to wait, in the caller's clock
-	done  chan error
+	done  func(error)
+}
+
+// answer is what a call that waited is told.
+type answer struct {
+	done func(error)
+	err  error
 }
 
 // newInSync starts from the set that the last line left. Its members have
@@ -63,8 +70,9 @@ func newInSync(set []op.NodeID, min int, shortage error) *inSync {
 }
 
 // report takes a member's acknowledgement. One of a node that is not a member
-// counts for nothing.
+// counts for nothing. The caller holds no lock.
 func (s *inSync) report(n op.NodeID, applied, durable op.LSN) {
+	defer s.tell()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.members[n]; p != nil {
@@ -74,6 +82,7 @@ func (s *inSync) report(n op.NodeID, applied, durable op.LSN) {
 }
 
 // expel takes n out. The decision is durable already; at is its entry's LSN.
+// The caller calls tell once it holds no lock.
 func (s *inSync) expel(n op.NodeID, at op.LSN, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +92,8 @@ func (s *inSync) expel(n op.NodeID, at op.LSN, now int64) {
 }
 
 // join takes n in, with what it has acknowledged so far. The decision is
-// durable already; at is its entry's LSN, which n has not recorded yet.
+// durable already; at is its entry's LSN, which n has not recorded yet. The
+// caller calls tell once it holds no lock.
 func (s *inSync) join(n op.NodeID, at, applied, durable op.LSN, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +102,8 @@ func (s *inSync) join(n op.NodeID, at, applied, durable op.LSN, now int64) {
 	s.advance()
 }
 
-// ordered tells that lsn has been given to an op.
+// ordered tells that lsn has been given to an op. It releases nobody: nobody
+// waits for ops that are not ordered yet.
 func (s *inSync) ordered(lsn op.LSN) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,43 +113,61 @@ func (s *inSync) ordered(lsn op.LSN) {
 	}
 }
 
-// wait returns a channel that yields nil when lsn may be acknowledged, or the
-// error that ended all waiting.
-func (s *inSync) wait(lsn op.LSN, durable bool, now int64) <-chan error {
-	w := &waiter{lsn: lsn, since: now, done: make(chan error, 1)}
+// wait has done called, once, with nil when lsn may be acknowledged, or with the
+// error that ended all waiting: before it returns, or by whoever reports in
+// later. The caller holds no lock.
+func (s *inSync) wait(lsn op.LSN, durable bool, now int64, done func(error)) {
+	defer s.tell()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	w := &waiter{lsn: lsn, since: now, done: done}
 	switch {
 	case s.failed != nil:
-		w.done <- s.failed
+		s.answer(w, s.failed)
 	case durable:
 		heap.Push(&s.waitDurable, w)
 	default:
 		heap.Push(&s.waitApplied, w)
 	}
 	s.release()
-	return w.done
 }
 
-// fail answers every waiting call, and each that comes, with err.
+// tell gives the answers that stand. It is apart from what made them, which may
+// hold locks that whoever is told must not wait for.
+func (s *inSync) tell() {
+	s.mu.Lock()
+	answers := s.answers
+	s.answers = nil
+	s.mu.Unlock()
+	for _, a := range answers {
+		a.done(a.err)
+	}
+}
+
+// fail answers every waiting call, and each that comes, with err. The caller
+// holds no lock.
 func (s *inSync) fail(err error) {
+	defer s.tell()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed == nil {
 		s.failed = err
 	}
-	s.answer(err)
+	s.answerAll(err)
 }
 
-// answer ends all waiting with err. The caller holds mu.
-func (s *inSync) answer(err error) {
+// answerAll ends all waiting with err. The caller holds mu.
+func (s *inSync) answerAll(err error) {
 	for _, q := range []*waiters{&s.waitApplied, &s.waitDurable} {
 		for _, w := range *q {
-			w.done <- err
+			s.answer(w, err)
 		}
 		*q = nil
 	}
 }
+
+// answer leaves for tell what a call is to be told. The caller holds mu.
+func (s *inSync) answer(w *waiter, err error) { s.answers = append(s.answers, answer{w.done, err}) }
 
 // advance is the one function that moves the results. The caller holds mu.
 func (s *inSync) advance() {
@@ -159,14 +188,14 @@ func (s *inSync) advance() {
 // release lets every call go that need not wait any more. The caller holds mu.
 func (s *inSync) release() {
 	if s.shortage != nil && len(s.members) < s.min {
-		s.answer(s.shortage)
+		s.answerAll(s.shortage)
 	}
 	for len(s.waitApplied) > 0 && s.waitApplied[0].lsn <= s.applied {
-		heap.Pop(&s.waitApplied).(*waiter).done <- nil
+		s.answer(heap.Pop(&s.waitApplied).(*waiter), nil)
 	}
 	// A barrier is applied before it can be durable, so durable bounds both.
 	for len(s.waitDurable) > 0 && s.waitDurable[0].lsn <= min(s.applied, s.durable) {
-		heap.Pop(&s.waitDurable).(*waiter).done <- nil
+		s.answer(heap.Pop(&s.waitDurable).(*waiter), nil)
 	}
 }
 

@@ -20,6 +20,13 @@ func answered(t *testing.T, c <-chan error) (bool, error) {
 	}
 }
 
+// wait returns a channel that yields what a call is told.
+func wait(s *inSync, lsn op.LSN, durable bool, now int64) <-chan error {
+	c := make(chan error, 1)
+	s.wait(lsn, durable, now, func(err error) { c <- err })
+	return c
+}
+
 func wantWaiting(t *testing.T, c <-chan error, what string) {
 	t.Helper()
 	if ok, err := answered(t, c); ok {
@@ -37,7 +44,7 @@ func wantReleased(t *testing.T, c <-chan error, what string) {
 func TestOpWaitsForEveryMember(t *testing.T) {
 	s := newInSync([]op.NodeID{1, 2}, 0, nil)
 	s.ordered(5)
-	c := s.wait(5, false, 0)
+	c := wait(s, 5, false, 0)
 	s.report(1, 5, 0)
 	wantWaiting(t, c, "op with one of two acks")
 	s.report(2, 4, 0)
@@ -49,7 +56,7 @@ func TestOpWaitsForEveryMember(t *testing.T) {
 func TestBarrierWaitsForDurable(t *testing.T) {
 	s := newInSync([]op.NodeID{1}, 0, nil)
 	s.ordered(3)
-	c := s.wait(3, true, 0)
+	c := wait(s, 3, true, 0)
 	s.report(1, 3, 2)
 	wantWaiting(t, c, "barrier that is applied only")
 	s.report(1, 3, 3)
@@ -59,9 +66,10 @@ func TestBarrierWaitsForDurable(t *testing.T) {
 func TestExpulsionReleasesOnlyWhenRecorded(t *testing.T) {
 	s := newInSync([]op.NodeID{1, 2}, 0, nil)
 	s.ordered(7)
-	c := s.wait(7, true, 0)
+	c := wait(s, 7, true, 0)
 	s.report(1, 7, 7)
 	s.expel(2, 8, 0)
+	s.tell()
 	wantWaiting(t, c, "barrier before member 1 has recorded the expulsion (RecordHeld)")
 	s.report(1, 8, 7)
 	wantReleased(t, c, "barrier after it")
@@ -70,8 +78,9 @@ func TestExpulsionReleasesOnlyWhenRecorded(t *testing.T) {
 func TestJoinHoldsBackOlderBarriers(t *testing.T) {
 	s := newInSync([]op.NodeID{1}, 0, nil)
 	s.ordered(4)
-	c := s.wait(4, true, 0)
+	c := wait(s, 4, true, 0)
 	s.join(2, 5, 4, 4, 0)
+	s.tell()
 	s.report(1, 5, 4)
 	wantWaiting(t, c, "barrier before the new member has recorded its join")
 	s.report(2, 5, 4)
@@ -81,14 +90,16 @@ func TestJoinHoldsBackOlderBarriers(t *testing.T) {
 func TestTooFewMembers(t *testing.T) {
 	s := newInSync([]op.NodeID{1}, 1, nil)
 	s.ordered(1)
-	c := s.wait(1, false, 0)
+	c := wait(s, 1, false, 0)
 	s.expel(1, 2, 0)
+	s.tell()
 	wantWaiting(t, c, "op with min_in_sync not met")
 	if !s.short() {
 		t.Fatal("not short of members")
 	}
 	s.join(3, 3, 2, 2, 0)
-	c = s.wait(1, false, 0)
+	s.tell()
+	c = wait(s, 1, false, 0)
 	s.report(3, 3, 3)
 	wantReleased(t, c, "op once there is a member again")
 }
@@ -97,15 +108,17 @@ func TestTooFewMembersFails(t *testing.T) {
 	short := errors.New("short")
 	s := newInSync([]op.NodeID{1}, 1, short)
 	s.ordered(2)
-	before := s.wait(1, false, 0)
+	before := wait(s, 1, false, 0)
 	s.expel(1, 2, 0)
-	for i, c := range []<-chan error{before, s.wait(2, true, 0)} {
+	s.tell()
+	for i, c := range []<-chan error{before, wait(s, 2, true, 0)} {
 		if ok, err := answered(t, c); !ok || !errors.Is(err, short) {
 			t.Fatalf("call %d: answered %v with %v, want the shortage", i, ok, err)
 		}
 	}
 	s.join(3, 3, 2, 2, 0)
-	c := s.wait(3, false, 0)
+	s.tell()
+	c := wait(s, 3, false, 0)
 	wantWaiting(t, c, "op with enough members again")
 	s.report(3, 3, 3)
 	wantReleased(t, c, "op that the new member has")
@@ -115,18 +128,19 @@ func TestRestartKeepsItsSet(t *testing.T) {
 	// RULES.md 11: members of the last line must come back or be expelled.
 	s := newInSync([]op.NodeID{9}, 0, nil)
 	s.ordered(1)
-	c := s.wait(1, true, 0)
+	c := wait(s, 1, true, 0)
 	wantWaiting(t, c, "barrier of a restarted primary")
 	s.report(9, 0, 0)
 	wantWaiting(t, c, "barrier after a word without progress")
 	s.expel(9, 2, 0)
+	s.tell()
 	wantReleased(t, c, "barrier after the expulsion")
 }
 
 func TestNoMembersReleasesAtOnce(t *testing.T) {
 	s := newInSync(nil, 0, nil)
 	s.ordered(10)
-	wantReleased(t, s.wait(10, true, 0), "barrier without mirrors")
+	wantReleased(t, wait(s, 10, true, 0), "barrier without mirrors")
 	if commit, _ := s.committed(); commit != 10 {
 		t.Fatalf("commit position %d, want 10", commit)
 	}
@@ -135,17 +149,17 @@ func TestNoMembersReleasesAtOnce(t *testing.T) {
 func TestStrangersCountForNothing(t *testing.T) {
 	s := newInSync([]op.NodeID{1}, 0, nil)
 	s.ordered(2)
-	c := s.wait(2, false, 0)
+	c := wait(s, 2, false, 0)
 	s.report(77, 2, 2)
 	wantWaiting(t, c, "op that only a stranger has")
 }
 
 func TestFailAnswersNowAndLater(t *testing.T) {
 	s := newInSync([]op.NodeID{1}, 0, nil)
-	before := s.wait(1, false, 0)
+	before := wait(s, 1, false, 0)
 	s.fail(op.ErrFenced)
 	s.report(1, 5, 5)
-	for i, c := range []<-chan error{before, s.wait(1, true, 0)} {
+	for i, c := range []<-chan error{before, wait(s, 1, true, 0)} {
 		if ok, err := answered(t, c); !ok || !errors.Is(err, op.ErrFenced) {
 			t.Fatalf("call %d: answered %v with %v", i, ok, err)
 		}
@@ -155,8 +169,8 @@ func TestFailAnswersNowAndLater(t *testing.T) {
 func TestLateNamesTheCulprits(t *testing.T) {
 	s := newInSync([]op.NodeID{1, 2, 3}, 0, nil)
 	s.ordered(6)
-	s.wait(5, false, 100)
-	s.wait(6, true, 200)
+	wait(s, 5, false, 100)
+	wait(s, 6, true, 200)
 	s.report(1, 5, 5) // has applied what is waited for since 100
 	s.report(2, 4, 4)
 	s.report(3, 6, 6)
@@ -174,9 +188,10 @@ func TestLateNamesTheCulprits(t *testing.T) {
 func TestLateCountsFromTheChange(t *testing.T) {
 	s := newInSync([]op.NodeID{1, 2}, 0, nil)
 	s.ordered(5)
-	s.wait(5, false, 100)
+	wait(s, 5, false, 100)
 	s.report(1, 5, 5)
 	s.expel(2, 6, 500)
+	s.tell()
 	if got := s.late(400); len(got) != 0 {
 		t.Fatalf("late before 400: %v; member 1 has had no time to record the expulsion of 500", got)
 	}
@@ -210,7 +225,7 @@ func TestRandomHistories(t *testing.T) {
 				last++
 				s.ordered(last)
 				durable := rnd.IntN(2) == 0
-				calls = append(calls, &call{lsn: last, durable: durable, c: s.wait(last, durable, 0)})
+				calls = append(calls, &call{lsn: last, durable: durable, c: wait(s, last, durable, 0)})
 			case 2, 3:
 				a := m.applied + op.LSN(rnd.IntN(int(last-m.applied+1)))
 				d := m.durable + op.LSN(rnd.IntN(int(a-m.durable+1)))
@@ -224,6 +239,7 @@ func TestRandomHistories(t *testing.T) {
 					change = last
 					delete(members, n)
 					s.expel(n, last, 0)
+					s.tell()
 				}
 			case 5:
 				if !in {
@@ -231,6 +247,7 @@ func TestRandomHistories(t *testing.T) {
 					change = last
 					members[n] = state{last - 1, last - 1}
 					s.join(n, last, last-1, last-1, 0)
+					s.tell()
 				}
 			}
 			held := len(members) >= min

@@ -236,17 +236,25 @@ type ack struct {
 	durable bool
 }
 
-// Wait returns nil once the op is where its level wants it. The fence is looked
+// Then calls done once the op is where its level wants it. The fence is looked
 // at once more right before the reply.
-func (a *ack) Wait(ctx context.Context) error {
+func (a *ack) Then(done func(error)) {
 	l := a.log
-	done := l.sync.wait(a.lsn, a.durable, l.now())
+	l.sync.wait(a.lsn, a.durable, l.now(), func(err error) {
+		if err == nil {
+			err = l.fence.check()
+		}
+		done(err)
+	})
+}
+
+// Wait is Then for callers who wait.
+func (a *ack) Wait(ctx context.Context) error {
+	done := make(chan error, 1)
+	a.Then(func(err error) { done <- err })
 	select {
 	case err := <-done:
-		if err != nil {
-			return err
-		}
-		return l.fence.check()
+		return err
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for the mirrors of op %d: %w", a.lsn, context.Cause(ctx))
 	}

@@ -79,6 +79,7 @@ func (l *Log) enter(o *op.Op, follow func(at op.LSN)) {
 	at := l.put(frame, o, toAll)
 	follow(at)
 	l.mu.Unlock()
+	l.sync.tell()
 	l.wake(toAll)
 	l.changed()
 }

@@ -106,6 +106,10 @@ type Ack interface {
 	// Wait returns nil once the op may be acknowledged to its caller. An error
 	// means that its fate on the mirrors is unknown, never that it is undone.
 	Wait(ctx context.Context) error
+	// Then calls done, once, with what Wait would return: before it returns, or
+	// later from the goroutine that hears of it. done must not block, nor take
+	// a lock that is held over a Commit. The caller of Then holds none either.
+	Then(done func(error))
 }
 
 // Done is the Ack of an op for which nobody has to be waited for.
@@ -114,6 +118,7 @@ var Done Ack = done{}
 type done struct{}
 
 func (done) Wait(context.Context) error { return nil }
+func (done) Then(done func(error))      { done(nil) }
 
 // String prints the op for logs and failing tests, without its data.
 func (o *Op) String() string {

@@ -1,0 +1,81 @@
+package fs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// device is an open /dev/fuse that is mounted. Many goroutines may read and
+// write it at once, which an os.File does not allow: a message that waits for
+// the kernel's locks must not hold up the reply that frees them.
+type device struct {
+	mu sync.RWMutex // held shared while fd is used, exclusive to close it
+	fd int          // -1 once closed
+}
+
+// attach mounts a new device at point.
+func (f *FS) attach(point string) (*device, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(point, &st); err != nil {
+		return nil, err
+	}
+	// go-fuse would open it without O_CLOEXEC, and children would keep the mount
+	// alive.
+	fd, err := openat(unix.AT_FDCWD, "/dev/fuse", unix.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/fuse: %w", err)
+	}
+	var flags uintptr
+	if !f.opts.Suid {
+		flags |= unix.MS_NOSUID
+	}
+	if !f.opts.Dev {
+		flags |= unix.MS_NODEV
+	}
+	data := fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d,max_read=%d,default_permissions,allow_other",
+		fd, st.Mode&unix.S_IFMT, os.Geteuid(), os.Getegid(), maxWrite)
+	if err := unix.Mount(f.opts.Name, point, "fuse.standbyfs", flags, data); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return &device{fd: fd}, nil
+}
+
+// read waits for a request.
+func (d *device) read(request []byte) (n int, err error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	err = restart(func() error {
+		n, err = unix.Read(d.fd, request)
+		return err
+	})
+	return n, err
+}
+
+// write gives the kernel a whole message.
+func (d *device) write(message []byte) error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return restart(func() error {
+		_, err := unix.Write(d.fd, message)
+		return err
+	})
+}
+
+// close closes the device once nobody uses it. Later calls fail with EBADF.
+func (d *device) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	unix.Close(d.fd)
+	d.fd = -1
+}
+
+// gone reports whether an error of the device says that it is not mounted any
+// more.
+func gone(err error) bool {
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EBADF)
+}

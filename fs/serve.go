@@ -1,0 +1,337 @@
+package fs
+
+import (
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// A request costs little here and much on its way here: waking a thread takes
+// longer than a small write does. So requests are read and answered by one
+// worker for as long as that works, and by more only when one would stand
+// still. Against a pool of readers, of which the kernel wakes the one that has
+// slept longest, that is two to three times as fast for a single client.
+//
+//  1. A worker that has a turn reads the device, answers, and reads again, on
+//     one thread. At first there is one turn.
+//  2. A handler that is about to block says so (server.blocks) and gives up its
+//     turn. If that was the last one it passes to another worker.
+//  3. After a call that blocked a worker goes on as a second reader, since more
+//     such calls will come: the next one then need not wake anybody. The second
+//     turn is given up again once nothing has blocked for a while.
+//  4. A handler that blocks without knowing, in a lock or on a cold disk, is
+//     relieved of its turn after patience: watch looks.
+//  5. Nobody waits for a mirror here: an answer that mirrors have yet to allow
+//     is held back, and the goroutine that hears of their ack sends it; see
+//     reply.go.
+
+const (
+	// patience is how long others wait behind a handler that blocks unannounced.
+	patience = time.Millisecond
+	// mostTurns is how many workers read at a time.
+	mostTurns = 2
+	// calm is after how many requests without a block a second turn ends.
+	calm = 100
+	// resting is how many workers without work are kept.
+	resting = 16
+)
+
+// server answers the requests of one mounted device.
+type server struct {
+	dev   *device
+	proto *fuse.ProtocolServer
+	held  *held
+	log   *slog.Logger
+
+	turns atomic.Int32  // how many there are; 0 only while the last one passes
+	turn  chan struct{} // unbuffered: a turn for a resting worker
+	ended chan struct{} // closed by end: there are no more requests
+	once  sync.Once     // for end
+	rest  atomic.Int32  // workers at rest
+
+	taken  atomic.Uint64 // requests so far
+	asleep atomic.Bool   // watch waits for news
+	news   chan struct{} // room for one: there is a request for watch to look at
+
+	mu      sync.Mutex // guards workers
+	workers []*worker
+	running sync.WaitGroup
+	notices sync.WaitGroup // messages under way to the kernel; see notify.go
+}
+
+// worker is one goroutine that answers requests, and its memory.
+type worker struct {
+	in, out []byte
+	request atomic.Uint64 // the one that is being answered, or 0
+	turn    atomic.Bool   // has a turn while it answers; whoever swaps it to false gives the turn up
+}
+
+// bufferSize holds the largest request or reply with its headers.
+const bufferSize = maxWrite + 4096
+
+// buffers are those of workers that ended.
+var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
+
+func newServer(dev *device, proto *fuse.ProtocolServer, log *slog.Logger) *server {
+	s := &server{
+		dev: dev, proto: proto, log: log,
+		turn: make(chan struct{}), ended: make(chan struct{}), news: make(chan struct{}, 1),
+	}
+	s.held = newHeld(s.send, s.distrust)
+	return s
+}
+
+// serve answers requests until the kernel has none any more, and returns when
+// every answer is given.
+func (s *server) serve() {
+	var watch sync.WaitGroup
+	watch.Go(s.watch)
+	s.turns.Store(1)
+	s.start()
+	<-s.ended
+	s.running.Wait()
+	watch.Wait()
+	s.notices.Wait()
+}
+
+// start starts a worker that has a turn.
+func (s *server) start() {
+	in, out := buffers.Get().(*[]byte), buffers.Get().(*[]byte)
+	w := &worker{in: *in, out: *out}
+	s.mu.Lock()
+	s.workers = append(s.workers, w)
+	s.mu.Unlock()
+	s.running.Go(func() {
+		defer func() {
+			s.mu.Lock()
+			s.workers = slices.DeleteFunc(s.workers, func(other *worker) bool { return other == w })
+			s.mu.Unlock()
+			buffers.Put(in)
+			buffers.Put(out)
+		}()
+		s.work(w)
+	})
+}
+
+// work answers requests for as long as w gets turns.
+func (s *server) work(w *worker) {
+	for quiet := 0; ; {
+		n, err := s.dev.read(w.in)
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.ENOENT):
+			continue // the request was taken back while it was read
+		default:
+			s.end(err)
+			return
+		}
+		w.request.Store(uniqueOf(w.in))
+		w.turn.Store(true)
+		s.taken.Add(1)
+		if s.asleep.Load() && s.asleep.CompareAndSwap(true, false) {
+			s.news <- struct{}{}
+		}
+		s.answer(w, w.in[:n])
+		w.request.Store(0)
+		switch quiet++; {
+		case !w.turn.CompareAndSwap(true, false): // it has blocked
+			quiet = 0
+			if !s.another() && !s.await() {
+				return
+			}
+		case quiet > calm && s.turns.CompareAndSwap(mostTurns, mostTurns-1):
+			quiet = 0
+			if !s.await() {
+				return
+			}
+		}
+	}
+}
+
+// another takes one more turn, and reports false if there are enough.
+func (s *server) another() bool {
+	for {
+		n := s.turns.Load()
+		if n >= mostTurns {
+			return false
+		}
+		if s.turns.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// await waits for a turn, and reports false if there is nothing to wait for.
+func (s *server) await() bool {
+	defer s.rest.Add(-1)
+	if s.rest.Add(1) > resting {
+		return false
+	}
+	select {
+	case <-s.turn:
+		return true
+	case <-s.ended:
+		return false
+	}
+}
+
+// giveUp ends w's turn, if it has one. The last turn passes to somebody else.
+func (s *server) giveUp(w *worker) {
+	if !w.turn.CompareAndSwap(true, false) || s.turns.Add(-1) > 0 {
+		return
+	}
+	if !s.turns.CompareAndSwap(0, 1) {
+		return // a worker that had blocked reads again
+	}
+	select {
+	case s.turn <- struct{}{}:
+	default:
+		s.start()
+	}
+}
+
+// blocks says that the handler of a request is about to block.
+func (s *server) blocks(request uint64) {
+	if w := s.answering(request); w != nil {
+		s.giveUp(w)
+	}
+}
+
+// answering returns the worker that answers a request.
+func (s *server) answering(request uint64) *worker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.workers {
+		if w.request.Load() == request {
+			return w
+		}
+	}
+	return nil
+}
+
+// busy returns the workers that answer a request.
+func (s *server) busy() []*worker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.workers), func(w *worker) bool { return w.request.Load() == 0 })
+}
+
+// watch relieves workers that keep their turns while nothing goes on. It sleeps
+// while there are no requests.
+func (s *server) watch() {
+	const quiet = 50 // ticks without a request before it sleeps
+	tick := time.NewTimer(patience)
+	defer tick.Stop()
+	last, idle := uint64(0), quiet
+	for {
+		if idle >= quiet {
+			s.asleep.Store(true)
+			if s.taken.Load() == last {
+				select {
+				case <-s.news:
+				case <-s.ended:
+					return
+				}
+			}
+			s.asleep.Store(false)
+			idle = 0
+		}
+		tick.Reset(patience)
+		select {
+		case <-tick.C:
+		case <-s.ended:
+			return
+		}
+		idle++
+		if now := s.taken.Load(); now != last {
+			last, idle = now, 0
+			continue
+		}
+		for _, w := range s.busy() {
+			s.giveUp(w)
+		}
+	}
+}
+
+// answer lets the protocol handle one request and sends the reply, unless it is
+// held back.
+func (s *server) answer(w *worker, request []byte) {
+	if opcodeOf(request) == opInterrupt && s.held.has(interruptedBy(request)) {
+		return // it has happened, and must not look as if it had not
+	}
+	n, status := s.proto.HandleRequest([][]byte{request}, [][]byte{w.out})
+	switch {
+	case !status.Ok():
+		s.log.Error("a request of the kernel was not understood", "opcode", opcodeOf(request), "status", status)
+		n = errorReply(w.out, uniqueOf(request), status)
+	case n == 0:
+		return // nobody waits for this one
+	}
+	if !s.held.keep(uniqueOf(request), w.out[:n]) {
+		s.send(w.out[:n])
+	}
+}
+
+// send gives the kernel a reply.
+func (s *server) send(reply []byte) {
+	err := s.dev.write(reply)
+	// ENOENT: whoever asked was killed.
+	if err != nil && !errors.Is(err, unix.ENOENT) && !gone(err) {
+		s.log.Error("the kernel does not take a reply", "error", err)
+	}
+}
+
+// end is called when the device says that there are no more requests. Handlers
+// that still wait for something are interrupted: nobody waits for them.
+func (s *server) end(err error) {
+	s.once.Do(func() {
+		if !gone(err) {
+			s.log.Error("the device of the mount fails: unmounted", "error", err)
+		}
+		close(s.ended)
+		var out [64]byte
+		for _, w := range s.busy() {
+			s.proto.HandleRequest([][]byte{interrupt(w.request.Load())}, [][]byte{out[:]})
+		}
+	})
+}
+
+// The part of the protocol that is needed before and behind the handlers:
+// struct fuse_in_header, fuse_out_header and fuse_interrupt_in of the kernel's
+// include/uapi/linux/fuse.h.
+const (
+	inHeaderSize  = 40
+	outHeaderSize = 16
+	opInterrupt   = 36
+)
+
+func opcodeOf(request []byte) uint32 { return binary.NativeEndian.Uint32(request[4:]) }
+func uniqueOf(request []byte) uint64 { return binary.NativeEndian.Uint64(request[8:]) }
+
+// interruptedBy returns the request that an interrupt is about.
+func interruptedBy(request []byte) uint64 { return binary.NativeEndian.Uint64(request[inHeaderSize:]) }
+
+// interrupt makes the request by which the kernel would interrupt another.
+func interrupt(unique uint64) []byte {
+	b := make([]byte, inHeaderSize+8)
+	binary.NativeEndian.PutUint32(b, uint32(len(b)))
+	binary.NativeEndian.PutUint32(b[4:], opInterrupt)
+	binary.NativeEndian.PutUint64(b[inHeaderSize:], unique)
+	return b
+}
+
+// errorReply writes a reply that only says how a request failed, and returns
+// its size.
+func errorReply(b []byte, unique uint64, status fuse.Status) int {
+	binary.NativeEndian.PutUint32(b, outHeaderSize)
+	binary.NativeEndian.PutUint32(b[4:], uint32(-int32(status)))
+	binary.NativeEndian.PutUint64(b[8:], unique)
+	return outHeaderSize
+}
