@@ -130,10 +130,8 @@ func TestHigherEpoch(t *testing.T) {
 				t.Errorf("a change of a deposed primary: %v", err)
 			}
 			r.Fence(op.Epoch{Number: 3, Owner: 9}, "somebody else")
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			if r.fenced != 1 {
-				t.Errorf("fenced %d times", r.fenced)
+			if by := <-r.fenced; by != higher || len(r.fenced) > 0 {
+				t.Errorf("fenced by %v, and %d times more", by, len(r.fenced))
 			}
 		})
 	}

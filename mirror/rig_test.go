@@ -79,10 +79,10 @@ func (s *scripted) rest() error {
 type rig struct {
 	*Log
 	t      *testing.T
-	mu     sync.Mutex // guards all below
-	sets   []string   // decided, in order
+	fenced chan op.Epoch // what Config.Fenced was called with; room for more than one
+	mu     sync.Mutex    // guards all below
+	sets   []string      // decided, in order
 	events []string
-	fenced int
 	decide func() error // nil: succeeds
 }
 
@@ -125,7 +125,7 @@ func newRig(t *testing.T, change func(*Config), run script) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t}
+	r := &rig{t: t, fenced: make(chan op.Epoch, 10)}
 	cfg := Config{
 		Line: op.Line{Epoch: op.Epoch{Number: 1, Owner: 1}, Incarnation: 1}, Volume: "v", Self: 1, Name: "primary", Tree: tr,
 		Sync: SyncOp, OnShortage: ShortageBlock, AckTimeout: 400 * time.Millisecond, Heartbeat: 50 * time.Millisecond, RingBytes: 8 << 20,
@@ -134,7 +134,7 @@ func newRig(t *testing.T, change func(*Config), run script) *rig {
 			return wire.Dial(ctx, addr, wire.LaneOps, nil)
 		},
 		Event:  func(kind, text string) { r.mu.Lock(); defer r.mu.Unlock(); r.events = append(r.events, kind+": "+text) },
-		Fenced: func(op.Epoch, string) { r.mu.Lock(); defer r.mu.Unlock(); r.fenced++ },
+		Fenced: func(epoch op.Epoch, _ string) { r.fenced <- epoch },
 	}
 	if change != nil {
 		change(&cfg)
