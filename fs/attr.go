@@ -172,13 +172,15 @@ const (
 )
 
 // setAttrs changes owner, mode and times as one op. A request without any field
-// is a chown(2) that leaves the owner as it is: set-ID bits go all the same. If a later one of these
-// fails, what changed until then is ordered all the same, and the error goes
-// to the caller.
+// takes set-ID bits away; see keeps. If a later one of these fails, what changed
+// until then is ordered all the same, and the error goes to the caller.
 func (f *front) setAttrs(cancel <-chan struct{}, n *inode, path string, p place, in *fuse.SetAttrIn) (op.Ack, error) {
 	o := &op.Op{Kind: op.SetAttr, Path: path}
 	asked := in.Valid
 	if asked&fields == 0 {
+		if keep, err := f.keeps(n, p, &in.Caller); keep || err != nil {
+			return op.Done, err
+		}
 		asked |= owners
 	}
 	var late error

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 )
 
 // A request says the user, the group and the process that it comes from. What
@@ -58,33 +57,4 @@ func processField(c *fuse.Caller, name string) (value string, ok bool) {
 		}
 	}
 	return "", false
-}
-
-// privileged returns the mode that fd's file has once the caller, who may not
-// keep set-ID bits, has changed its data, and whether that is another mode. As
-// on ext4, set-group-ID without group execution is no privilege and stays for
-// members of the group.
-func privileged(fd int, caller *fuse.Caller) (mode uint32, kill bool, err error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return 0, false, err
-	}
-	mode = st.Mode &^ unix.S_ISUID
-	if mode&unix.S_ISGID != 0 && (mode&unix.S_IXGRP != 0 || !member(caller, st.Gid)) {
-		mode &^= unix.S_ISGID
-	}
-	return mode, mode != st.Mode, nil
-}
-
-// clears returns the caller if it has to lose set-ID bits by changing fd's data,
-// else nil. It is for the calls of which the kernel does not say so.
-func clears(c *fuse.Caller, fd int) *fuse.Caller {
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) == nil && st.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 {
-		return nil // the common case, and nothing to ask
-	}
-	if capable(c, unix.CAP_FSETID) {
-		return nil
-	}
-	return c
 }

@@ -122,6 +122,9 @@ func (f *front) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOu
 	}
 	path := f.share(parent)
 	defer f.names.RUnlock()
+	if path == "" {
+		return fuse.EPERM // of all calls in a removed directory only this one is not ENOENT on ext4
+	}
 	dir, err := f.place(parent, path)
 	if err != nil {
 		return status(err)

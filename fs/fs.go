@@ -14,6 +14,7 @@
 //	dir.go file.go data.go attr.go xattr.go   the other families of calls
 //	acl.go        access lists and the umask
 //	caller.go     what the kernel does not say of a caller
+//	killpriv.go   set-ID bits that a change takes away
 //	times.go      mtimes that travel later than the data
 //	serve.go      who reads and answers requests
 //	reply.go      replies that wait for mirrors

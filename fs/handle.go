@@ -71,6 +71,18 @@ func (hs *handles) add(h *handle) uint64 {
 	return hs.last
 }
 
+// writing reports whether n is open for writing.
+func (hs *handles) writing(n *inode) bool {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
+	for _, h := range hs.open {
+		if h.n == n && h.writable() {
+			return true
+		}
+	}
+	return false
+}
+
 // remove closes a handle and returns it, or nil.
 func (hs *handles) remove(id uint64) *handle {
 	hs.mu.Lock()

@@ -33,6 +33,10 @@ type inode struct {
 	// broken is set for good when a local fsync failed: the kernel reports the
 	// loss once, and a second fsync must not pass for a success.
 	broken atomic.Bool
+
+	// uncapped is the process (thread) for which the kernel has removed the
+	// file's capabilities a moment ago, or 0; see keeps.
+	uncapped atomic.Uint32
 }
 
 // key names an object of the backing file system.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,14 +19,15 @@ func (f *front) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newNa
 	if err := f.admit(cancel); err != nil {
 		return status(err)
 	}
-	acks, err := f.rename(cancel, from, to, in.Flags)
+	acks, err := f.rename(cancel, from, to, in)
 	return f.after(&in.InHeader, err, func() {
 		f.server.distrustName(in.NodeId, oldName)
 		f.server.distrustName(in.Newdir, newName)
 	}, acks...)
 }
 
-func (f *FS) rename(cancel <-chan struct{}, from, to link, flags uint32) ([]op.Ack, error) {
+func (f *FS) rename(cancel <-chan struct{}, from, to link, in *fuse.RenameIn) ([]op.Ack, error) {
+	flags := in.Flags
 	f.names.Lock()
 	defer f.names.Unlock()
 	oldDir, _ := f.path(from.parent)
@@ -91,7 +93,7 @@ func (f *FS) rename(cancel <-chan struct{}, from, to link, flags uint32) ([]op.A
 		f.table.moved(moves, from, to, nil)
 	}
 	if flags&unix.RENAME_WHITEOUT != 0 {
-		ack, err := f.whiteout(cancel, o.Path)
+		ack, err := f.whiteout(cancel, src, o.Path, in.Owner)
 		if err != nil {
 			return acks, err
 		}
@@ -100,13 +102,16 @@ func (f *FS) rename(cancel <-chan struct{}, from, to link, flags uint32) ([]op.A
 	return acks, nil
 }
 
-// whiteout orders the attributes of the device that a rename left behind:
-// every replica makes it by itself, with an mtime of its own.
-func (f *FS) whiteout(cancel <-chan struct{}, path string) (op.Ack, error) {
-	var st unix.Stat_t
-	if err := f.stat(path, &st); err != nil {
-		return nil, err
-	}
-	o := &op.Op{Kind: op.SetAttr, Path: path, Attr: results(&st, op.AttrMode|op.AttrOwner|op.AttrMtime)}
-	return f.change(cancel, o, func() error { return nil })
+// whiteout gives the device that a rename left behind to the caller, and orders
+// its attributes: every replica makes it by itself, with an mtime of its own.
+func (f *FS) whiteout(cancel <-chan struct{}, at tree.At, path string, caller fuse.Owner) (op.Ack, error) {
+	o := &op.Op{Kind: op.SetAttr, Path: path}
+	return f.change(cancel, o, func() error {
+		var st unix.Stat_t
+		if err := own(place{at: at, fd: -1}, at.FD, "", caller, &st); err != nil {
+			return err
+		}
+		o.Attr = results(&st, op.AttrMode|op.AttrOwner|op.AttrMtime)
+		return nil
+	})
 }

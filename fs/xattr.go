@@ -109,11 +109,16 @@ func (f *front) SetXAttr(cancel <-chan struct{}, in *fuse.SetXAttrIn, name strin
 func (f *front) RemoveXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
 	o := &op.Op{Kind: op.RemoveXattr, Name: name}
 	return f.changeXattr(cancel, in, o, func(p place) error {
+		remove := unix.Lremovexattr
 		path, follow := p.proc()
 		if follow {
-			return unix.Removexattr(path, name)
+			remove = unix.Removexattr
 		}
-		return unix.Lremovexattr(path, name)
+		err := remove(path, name)
+		if n := f.table.get(in.NodeId); err == nil && name == capabilities && n != nil {
+			n.uncapped.Store(in.Pid)
+		}
+		return err
 	})
 }
 

@@ -1,0 +1,264 @@
+package exact
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/standbyfs/standbyfs/daemon"
+	"github.com/standbyfs/standbyfs/fs"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/tests/harness"
+)
+
+// Variables that make the test binary run a case, in a new directory. It is
+// the child that makes it and goes there: this process may serve the mount, and
+// a fork(2) that waits for its own mount could wait for ever.
+const (
+	caseEnv = "STANDBYFS_EXACT_CASE"
+	dirEnv  = "STANDBYFS_EXACT_DIR"
+	seedEnv = "STANDBYFS_EXACT_SEED"
+)
+
+// groups are all cases. A case leaves nothing open.
+var groups = map[string]map[string]func(*tape){
+	"mode":   modeCases,
+	"open":   openCases,
+	"data":   dataCases,
+	"names":  nameCases,
+	"rename": renameCases,
+	"lost":   lostCases,
+	"mmap":   mmapCases,
+}
+
+func TestMain(m *testing.M) {
+	unix.Umask(0)
+	if name := os.Getenv(caseEnv); name != "" {
+		os.Exit(perform(name, os.Getenv(dirEnv)))
+	}
+	os.Exit(m.Run())
+}
+
+// perform runs a case in this process.
+func perform(name, dir string) int {
+	home := -1
+	err := errors.Join(os.Mkdir(dir, 0o777), os.Chdir(dir))
+	if err == nil {
+		home, err = unix.Open(".", unix.O_PATH|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	out := bufio.NewWriter(os.Stdout)
+	t := &tape{out: out, home: home}
+	group, name, _ := strings.Cut(name, "/")
+	if group == "random" {
+		seed, err := strconv.ParseUint(os.Getenv(seedEnv), 10, 64)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		random(t, seed)
+	} else {
+		groups[group][name](t)
+	}
+	if err := out.Flush(); err != nil || t.err != nil {
+		fmt.Fprintln(os.Stderr, err, t.err)
+		return 1
+	}
+	return 0
+}
+
+// run runs a case in a process of its own and returns what it wrote.
+func run(t *testing.T, dir, name string, seed uint64) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), caseEnv+"="+name, dirEnv+"="+dir, fmt.Sprintf("%s=%d", seedEnv, seed))
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("case %s in %s: %v\n%s\n%s", name, dir, err, tail(string(out)), errs.String())
+	}
+	return strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+}
+
+func tail(s string) string { return s[max(0, len(s)-2000):] }
+
+// compare runs a case in both places and tells where they part.
+func compare(t *testing.T, plain, mount, name string, seed uint64) {
+	t.Helper()
+	dir := strings.NewReplacer("/", "-", " ", "-").Replace(name)
+	if seed != 0 {
+		dir = fmt.Sprintf("%s-%d", dir, seed)
+	}
+	want := run(t, filepath.Join(plain, dir), name, seed)
+	got := run(t, filepath.Join(mount, dir), name, seed)
+	// Behind the first line that is on one side only the rest says nothing.
+	differences := 0
+	for i := range max(len(want), len(got)) {
+		w, g := line(want, i), line(got, i)
+		if w == g {
+			continue
+		}
+		t.Errorf("line %d, behind\n\t%s\nbelow: %s\nmount: %s", i, strings.Join(want[max(0, i-6):min(i, len(want))], "\n\t"), w, g)
+		wCall, _, _ := strings.Cut(w, ":")
+		gCall, _, _ := strings.Cut(g, ":")
+		if differences++; differences > 5 || wCall != gCall {
+			t.Fatal("and what follows")
+		}
+	}
+}
+
+func line(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return "(nothing)"
+}
+
+// place is a mount under test and the plain directory that judges it.
+type place struct{ plain, mount string }
+
+// passthrough mounts a directory with the null Committer until the test ends.
+func passthrough(t *testing.T) place {
+	t.Helper()
+	harness.NeedFUSE(t)
+	before := goleak.IgnoreCurrent()
+	dir := public(t)
+	p := place{plain: filepath.Join(dir, "plain"), mount: filepath.Join(dir, "mount")}
+	replica := filepath.Join(dir, "replica")
+	for _, d := range []string{p.plain, p.mount, replica} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := tree.Open(replica)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fs.New(files, fs.Null{}, fs.Options{Name: replica, Suid: true, Dev: true, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := f.Mount(p.mount)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if lazy, err := m.Unmount(ctx); err != nil || lazy {
+			t.Errorf("unmount: lazy %t, %v", lazy, err)
+		}
+		if err := m.Close(); err != nil {
+			t.Errorf("closing the mount: %v", err)
+		}
+		files.Close()
+		harness.NoMountsLeft(t, p.mount)
+		if !t.Failed() {
+			goleak.VerifyNone(t, before)
+		}
+	})
+	return p
+}
+
+// mirrored mounts a primary with two mirrors, which have to equal it when the
+// test ends.
+func mirrored(t *testing.T) place {
+	t.Helper()
+	harness.NeedFUSE(t)
+	dir := public(t)
+	c := harness.NewCluster(t, harness.Options{Mirrors: 2, Manual: true})
+	c.Primary.Config.Suid, c.Primary.Config.Dev = true, true
+	for _, m := range c.Mirrors {
+		m.Start(daemon.Mirror)
+	}
+	c.Primary.Start(daemon.Primary)
+	c.Primary.WaitInSync(2)
+	t.Cleanup(func() {
+		for _, p := range c.Primary.Status().Mirroring.Peers {
+			if !p.InSync || p.Resyncs != 1 {
+				t.Errorf("mirror %s: in sync %t after %d resyncs: it must never have left", p.Name, p.InSync, p.Resyncs)
+			}
+		}
+	})
+	for d := c.Primary.Mountpoint; d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Dir(d) == os.TempDir() {
+			break
+		}
+	}
+	return place{plain: dir, mount: c.Primary.Mountpoint}
+}
+
+// public returns a new directory that every user may reach.
+func public(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestNull(t *testing.T)     { all(t, passthrough(t)) }
+func TestMirrored(t *testing.T) { all(t, mirrored(t)) }
+
+func all(t *testing.T, p place) {
+	for _, group := range slices.Sorted(maps.Keys(groups)) {
+		for _, name := range slices.Sorted(maps.Keys(groups[group])) {
+			name = group + "/" + name
+			t.Run(name, func(t *testing.T) { compare(t, p.plain, p.mount, name, 0) })
+		}
+	}
+}
+
+func TestRandomNull(t *testing.T)     { randomly(t, passthrough(t), 6) }
+func TestRandomMirrored(t *testing.T) { randomly(t, mirrored(t), 3) }
+
+// randomly compares random sequences. SEED repeats one, ROUNDS makes more.
+func randomly(t *testing.T, p place, rounds uint64) {
+	first := uint64(time.Now().UnixNano())
+	if s := os.Getenv("SEED"); s != "" {
+		var err error
+		if first, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+		rounds = 1
+	}
+	if s := os.Getenv("ROUNDS"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rounds = n
+	}
+	for seed := first; seed < first+rounds; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Logf("repeat with SEED=%d", seed)
+			compare(t, p.plain, p.mount, "random/walk", seed)
+		})
+	}
+}
