@@ -14,7 +14,7 @@ BINARY := build/standbyfs
 VENV   := build/venv
 LINT   := build/golangci-lint-v2.15.0
 
-.PHONY: help build demo test check lint unit end-to-end soak bench fuzz clean venv fuse
+.PHONY: help build demo test check lint unit end-to-end soak bench fuzz clean venv fuse glusterfs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +44,7 @@ end-to-end: venv fuse ## rounds of kills under ZEO, with real processes
 soak: venv fuse ## the same for ROUNDS=50
 	ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 3h -v ./tests/zodb
 
-bench: build venv fuse ## measure against other file systems: BENCH=full, PEERS=1, DELAY=1ms, ARGS=... (docs/performance.md)
+bench: build venv fuse $(if $(PEERS),glusterfs) ## measure against other file systems: BENCH=full, PEERS=1, DELAY=1ms, ARGS=... (docs/performance.md)
 	$(GO) build -o build/benchmark ./tests/bench
 	build/benchmark $(if $(filter full,$(BENCH)),-full) $(if $(PEERS),-peers) $(if $(DELAY),-delay $(DELAY)) $(ARGS)
 
@@ -75,6 +75,10 @@ $(VENV)/.installed: demo/requirements.txt
 
 fuse:
 	@test -c /dev/fuse || modprobe fuse || { echo "no /dev/fuse: this kernel needs the fuse module"; exit 1; }
+
+glusterfs:
+	@command -v glusterd >/dev/null || { \
+		echo "installing glusterfs-server"; apt-get update -q && apt-get install -y -q glusterfs-server; }
 
 $(LINT):
 	@echo "installing golangci-lint into build/ (two minutes, once)"

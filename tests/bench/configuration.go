@@ -19,6 +19,7 @@ const (
 	null     kind = "null"     // our file system with the null Committer
 	mirrored kind = "mirrored" // the standbyfs program with mirrors
 	gluster  kind = "gluster"  // GlusterFS, replicated, with its FUSE client
+	wired    kind = "wired"    // no file system: what carries ops between two processes
 )
 
 // configuration is one of the things that are compared.
@@ -33,6 +34,7 @@ type configuration struct {
 
 var (
 	mirrorName  = regexp.MustCompile(`^(op|barrier)([1-9][0-9]?)(-plain)?$`)
+	wireName    = regexp.MustCompile(`^(yamux|bare)-(tls|plain)$`)
 	glusterName = regexp.MustCompile(`^gluster([23])$`)
 )
 
@@ -52,12 +54,16 @@ func parseConfiguration(name string, delay time.Duration) (configuration, error)
 			return c, nil
 		}
 	}
+	if wireName.MatchString(name) {
+		c.Kind = wired
+		return c, nil
+	}
 	if m := glusterName.FindStringSubmatch(name); m != nil {
 		c.Kind = gluster
 		c.Mirrors, _ = strconv.Atoi(m[1])
 		return c, nil
 	}
-	return c, fmt.Errorf("configuration %q: want native, loopback, null, op1 to op32, barrier1 to barrier32, one of these with -plain, gluster2 or gluster3", name)
+	return c, fmt.Errorf("configuration %q: want native, loopback, null, op1 to op32, barrier1 to barrier32, one of these with -plain, gluster2, gluster3, yamux-tls, bare-tls, yamux-plain or bare-plain", name)
 }
 
 // describe says what a configuration is, for the head of the table.
@@ -69,6 +75,13 @@ func (c configuration) describe() string {
 		return "go-fuse's loopback example, with CAP_PASSTHROUGH off: with it the kernel would write past the daemon"
 	case null:
 		return "our file system with the null Committer"
+	case wired:
+		return map[string]string{
+			"yamux-tls":   "the log stream of a session between nodes, TLS",
+			"bare-tls":    "a TLS connection and nothing else",
+			"yamux-plain": "the log stream of a session between nodes, plain TCP",
+			"bare-plain":  "a TCP connection and nothing else",
+		}[c.Name]
 	case gluster:
 		return fmt.Sprintf("GlusterFS, replica %d, its FUSE client, all on this machine", c.Mirrors)
 	}
@@ -94,6 +107,7 @@ var (
 	more     = []string{"op1-plain", "op2", "op3", "op10", "barrier10"}
 	every    = []string{"barrier1-plain", "barrier2", "barrier3"}
 	peers    = []string{"gluster2", "gluster3"}
+	wires    = []string{"yamux-tls", "bare-tls", "yamux-plain", "bare-plain"}
 )
 
 // split reads a list separated by commas.

@@ -40,6 +40,9 @@ type job struct {
 	Mount   string `json:"mount"`   // the mount point; "" where there is none
 	Input   string `json:"input"`   // a folder for what is read and the same for all configurations
 	Python  string `json:"python"`  // an interpreter that has ZODB
+	Config  string `json:"config"`  // the configuration's name
+	Address string `json:"address"` // of a receiver on the wire
+	Secret  string `json:"secret"`  // directory of certificates for it
 	Servers []int  `json:"servers"` // processes that serve the mount, mirrors too
 	Seed    int64  `json:"seed"`
 }
@@ -79,7 +82,8 @@ var errDone = errors.New("nothing is left to do")
 // loader runs one job.
 type loader struct {
 	job
-	out samples
+	out   samples
+	light bool // threads are goroutines
 }
 
 // warmup is the part of the time before the measured one in which the same is
@@ -93,8 +97,10 @@ const warmup = 3 // one third
 // Each thread is an OS thread, and its system calls keep their place in Go's
 // scheduler (unix.RawSyscall), so that nothing but the call is measured.
 func (l *loader) timed(name string, warm bool, prepare func(thread int) (step, error)) error {
-	runtime.GOMAXPROCS(l.Threads + 2)
-	debug.SetGCPercent(-1)
+	if !l.light {
+		runtime.GOMAXPROCS(l.Threads + 2)
+		debug.SetGCPercent(-1)
+	}
 	var (
 		ready, done sync.WaitGroup
 		start       = make(chan struct{})
@@ -112,7 +118,9 @@ func (l *loader) timed(name string, warm bool, prepare func(thread int) (step, e
 		}
 		ready.Add(1)
 		done.Go(func() {
-			runtime.LockOSThread()
+			if !l.light {
+				runtime.LockOSThread()
+			}
 			lat[t].counts = make([]int64, buckets)
 			ready.Done()
 			<-start
@@ -275,6 +283,7 @@ func loads() map[string]func(*loader) error {
 		"zodb":     loadZODB,
 		"sqlite":   loadSQLite,
 		"postgres": loadPostgres,
+		"wire":     loadWire,
 	}
 }
 

@@ -58,7 +58,7 @@ func dispatch(args []string) error {
 // roles are what this program is when it starts itself.
 func roles() map[string]func(args []string) error {
 	return map[string]func([]string) error{
-		"load": loadMain, "serve-loopback": serveLoopback, "serve-null": serveNull, "network": network,
+		"load": loadMain, "serve-loopback": serveLoopback, "serve-null": serveNull, "network": network, "serve-wire": serveWire,
 	}
 }
 
@@ -116,29 +116,43 @@ func (s *settings) plan() (plan, error) {
 	if len(pl.rows) == 0 {
 		return pl, fmt.Errorf("no row matches -run %q", s.run)
 	}
-	names := slices.Concat(standard, more, every, peers)
+	// In the order of the table.
+	names := slices.Concat(standard, more, every, peers, wires)
 	if s.configs != "" {
 		names = split(s.configs)
 	}
+	byName := map[string]configuration{}
 	for _, name := range names {
 		c, err := parseConfiguration(name, s.delay)
 		if err != nil {
 			return pl, err
 		}
-		pl.configs = append(pl.configs, c)
+		pl.configs, byName[name] = append(pl.configs, c), c
 	}
 	for i := range pl.rows {
 		r := &pl.rows[i]
 		r.Work.Time = s.time
-		switch {
-		case s.configs != "":
+		if s.delay > 0 {
+			r.distant()
+		}
+		switch mirrors := slices.Contains(r.Configs, "op10"); {
+		case s.configs != "" || s.full && r.Work.Kind == "wire":
 			r.Configs = names
+		case s.delay > 0 && mirrors:
+			r.Configs = []string{"null", "op1", "barrier1", "op10", "barrier10"}
+		case s.delay > 0:
+			r.Configs = nil
 		case s.full:
 			r.Configs = slices.Concat(standard, more, every)
 		}
-		if s.peers && s.configs == "" {
+		if s.peers && s.configs == "" && s.delay == 0 {
 			r.Configs = slices.Concat(r.Configs, peers)
 		}
+		r.Configs = slices.DeleteFunc(slices.Clone(r.Configs), func(name string) bool { return !r.Work.fits(byName[name]) })
+	}
+	pl.rows = slices.DeleteFunc(pl.rows, func(r row) bool { return len(r.Configs) == 0 })
+	if len(pl.rows) == 0 {
+		return pl, errors.New("no row runs on these configurations")
 	}
 	return pl, nil
 }

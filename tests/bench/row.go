@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -19,11 +20,13 @@ type row struct {
 	Repeats int      `json:"repeats,omitempty"` // 0: as many as the run has
 }
 
-// target is a ratio to be reached: Config's rate over Over's.
+// target is a ratio to be reached: Config's rate over Over's, at least Want, or
+// its median latency over Over's, at most Want. With Want 0 the ratio is shown.
 type target struct {
 	Config string  `json:"config"`
 	Over   string  `json:"over"`
 	Want   float64 `json:"want"`
+	P50    bool    `json:"p50,omitempty"`
 }
 
 // sampleTime is how long one sample takes, unless the run is told otherwise.
@@ -35,7 +38,8 @@ type ratios struct{ loopback, native, op, barrier float64 }
 func (r ratios) targets() []target {
 	var out []target
 	for _, t := range []target{
-		{"null", "loopback", r.loopback}, {"null", "native", r.native}, {"op1", "null", r.op}, {"barrier1", "null", r.barrier},
+		{Config: "null", Over: "loopback", Want: r.loopback}, {Config: "null", Over: "native", Want: r.native},
+		{Config: "op1", Over: "null", Want: r.op}, {Config: "barrier1", Over: "null", Want: r.barrier},
 	} {
 		if t.Want > 0 {
 			out = append(out, t)
@@ -50,6 +54,9 @@ func rows() []row {
 	add := func(r row, phase string, want ratios, extra ...string) {
 		r.Phase, r.Targets = phase, want.targets()
 		r.Configs = append(slices.Clone(standard), extra...)
+		if want, ok := overGluster(r.Name); ok {
+			r.Targets = append(r.Targets, target{Config: "op1", Over: "gluster2", Want: want})
+		}
 		all = append(all, r)
 	}
 	threads := func(n int) string {
@@ -142,7 +149,41 @@ func rows() []row {
 	}
 	add(row{Name: "pgbench", Title: "pgbench, 4 clients", Unit: "transaction", Repeats: 3,
 		Work: work{Kind: "postgres", Keep: true}}, "transaction", ratios{})
+	for _, n := range []int{1, 8, 64} {
+		all = append(all, row{Name: fmt.Sprintf("wire4k/%d", n), Title: fmt.Sprintf("4K ops on the wire, %d waiting", n), Unit: "op",
+			Work: work{Kind: "wire", Threads: n, Size: 4 << 10}, Phase: "op", Configs: wires[:2],
+			Targets: []target{{Config: "yamux-tls", Over: "bare-tls"}, {Config: "yamux-plain", Over: "bare-plain"}}})
+	}
 	return all
+}
+
+// overGluster is how many times the rate of GlusterFS's replica 2 one mirror is
+// to reach.
+func overGluster(name string) (float64, bool) {
+	for _, t := range []struct {
+		prefix string
+		want   float64
+	}{
+		{"sync4k/", 3}, {"random4k/", 3}, {"append4k/", 3}, {"write1m/", 2},
+		{"create/", 10}, {"rename/", 10}, {"unlink/", 10}, {"zodb-", 3},
+	} {
+		if strings.HasPrefix(name, t.prefix) {
+			return t.want, true
+		}
+	}
+	return 0, false
+}
+
+// fits reports whether work can be done on a configuration.
+func (w work) fits(c configuration) bool { return (w.Kind == "wire") == (c.Kind == wired) }
+
+// distant changes a row for mirrors at a distance: what the mount costs without
+// them is known then, and what counts is that many cost little more than one.
+func (r *row) distant() {
+	r.Targets = nil
+	for _, sync := range []string{"op", "barrier"} {
+		r.Targets = append(r.Targets, target{Config: sync + "10", Over: sync + "1", Want: 1.2, P50: true})
+	}
 }
 
 // choose returns the rows whose names match.

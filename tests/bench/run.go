@@ -30,6 +30,25 @@ func (r results) rates(row, config string) []float64 {
 	return out
 }
 
+// medians of the latencies of a row on a configuration, in seconds.
+func (r results) medians(row, config string) []float64 {
+	var out []float64
+	for _, s := range r[row][config] {
+		out = append(out, s.Latency.percentile(.5).Seconds())
+	}
+	return out
+}
+
+// ratio is what t is about, and whether both of its sides have been measured.
+func (r results) ratio(row string, t target) (spread, bool) {
+	values := r.rates
+	if t.P50 {
+		values = r.medians
+	}
+	a, b := values(row, t.Config), values(row, t.Over)
+	return ratioOf(a, b), len(a) > 0 && len(b) > 0
+}
+
 // plan is what a run does.
 type plan struct {
 	rows     []row
@@ -160,5 +179,6 @@ func (s *system) measure(ctx context.Context, w work, seed int64) (samples, erro
 	}
 	j.Dir, j.Below = filepath.Join(s.dir, name), filepath.Join(s.below, name)
 	j.Mount, j.Input, j.Python, j.Servers, j.Seed = s.mount, s.input, s.python, s.servers, seed
+	j.Config, j.Address, j.Secret = s.Name, s.address, s.secret
 	return runLoad(ctx, j)
 }

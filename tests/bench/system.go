@@ -26,6 +26,8 @@ type system struct {
 	mount   string // the mount point, "" where there is none
 	input   string // a folder for what all configurations read
 	python  string // an interpreter that has ZODB
+	address string // of a receiver on the wire
+	secret  string // directory of certificates for it
 	servers []int  // the processes that serve it
 	procs   []*server
 	undo    []func() error // in reverse, after the processes have ended
@@ -67,17 +69,19 @@ func (s *system) bring(ctx context.Context, p *place, root string) error {
 			return err
 		}
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	switch s.Kind {
 	case native:
 		s.mount, s.dir = "", s.below
 		return nil
 	case loopback, null:
-		self, err := os.Executable()
-		if err != nil {
-			return err
-		}
 		_, err = s.serve(ctx, root, "server", exec.Command(self, "serve-"+string(s.Kind), s.below, s.mount))
 		return err
+	case wired:
+		return s.bringWire(ctx, root, self)
 	case gluster:
 		return s.bringGluster(ctx, root)
 	}

@@ -13,27 +13,35 @@ type table struct {
 	lines [][]string
 }
 
-var columns = []string{"row", "configuration", "op/s", "spread", "/ loopback", "/ native", "/ null", "p50", "p99", "p99.9", "CPU us/op", "servers' MiB"}
+var columns = []string{"row", "configuration", "op/s", "spread", "/ loopback", "/ native", "/ null", "others", "p50", "p99", "p99.9", "CPU us/op", "servers' MiB"}
 
 // mark says whether a ratio reaches what it is to reach.
-func mark(r spread, want float64) string {
+func (t target) mark(r spread) string {
 	switch {
-	case r.Median >= want:
+	case t.Want == 0:
+		return ""
+	case t.P50 && r.Median <= t.Want, !t.P50 && r.Median >= t.Want:
 		return "ok"
-	case r.Max >= want:
+	case t.P50 && r.Min <= t.Want, !t.P50 && r.Max >= t.Want:
 		return "~" // within the spread of the repeats
 	}
 	return "NO"
 }
 
+// text is a ratio with what it is to reach.
+func (t target) text(r spread) string {
+	if t.Want == 0 {
+		return digits(r.Median)
+	}
+	return fmt.Sprintf("%s of %s %s", digits(r.Median), digits(t.Want), t.mark(r))
+}
+
 // verdict is a target and what was measured.
 type verdict struct {
-	Row    string  `json:"row"`
-	Config string  `json:"config"`
-	Over   string  `json:"over"`
-	Want   float64 `json:"want"`
-	Ratio  spread  `json:"ratio"`
-	Mark   string  `json:"mark"`
+	Row string `json:"row"`
+	target
+	Ratio spread `json:"ratio"`
+	Mark  string `json:"mark"`
 }
 
 // verdicts compares the results with the targets of the rows.
@@ -41,12 +49,9 @@ func verdicts(rows []row, res results) []verdict {
 	var out []verdict
 	for _, r := range rows {
 		for _, t := range r.Targets {
-			a, b := res.rates(r.Name, t.Config), res.rates(r.Name, t.Over)
-			if len(a) == 0 || len(b) == 0 {
-				continue
+			if ratio, ok := res.ratio(r.Name, t); ok {
+				out = append(out, verdict{r.Name, t, ratio, t.mark(ratio)})
 			}
-			ratio := ratioOf(a, b)
-			out = append(out, verdict{r.Name, t.Config, t.Over, t.Want, ratio, mark(ratio, t.Want)})
 		}
 	}
 	return out
@@ -59,7 +64,7 @@ func printTable(w io.Writer, rows []row, configs []configuration, res results) {
 		t.add(r, configs, res)
 	}
 	t.print(w)
-	all := verdicts(rows, res)
+	all := slices.DeleteFunc(verdicts(rows, res), func(v verdict) bool { return v.Want == 0 })
 	count := map[string]int{}
 	for _, v := range all {
 		count[v.Mark]++
@@ -70,7 +75,7 @@ func printTable(w io.Writer, rows []row, configs []configuration, res results) {
 	fmt.Fprintf(w, "\n%d of %d ratios reached (ok), %d missed by less than the spread (~), %d missed (NO)\n", count["ok"], len(all), count["~"], count["NO"])
 	for _, v := range all {
 		if v.Mark != "ok" {
-			fmt.Fprintf(w, "  %-2s %s: %s / %s is %s (%s to %s), to reach %s\n", v.Mark, v.Row, v.Config, v.Over,
+			fmt.Fprintf(w, "  %-2s %s: %s is %s (%s to %s), to reach %s\n", v.Mark, v.Row, v.Config+" "+v.name(),
 				digits(v.Ratio.Median), digits(v.Ratio.Min), digits(v.Ratio.Max), digits(v.Want))
 		}
 	}
@@ -99,9 +104,7 @@ func (t *table) add(r row, configs []configuration, res results) {
 			wide += " noisy"
 		}
 		line := []string{first, c.Name, quantity(rate.Median), wide}
-		for _, over := range []string{"loopback", "native", "null"} {
-			line = append(line, ratioCell(r, c, over, res))
-		}
+		line = append(line, ratioCells(r, c, res)...)
 		memory := "-"
 		if c.Kind != native {
 			memory = fmt.Sprintf("%d", peak>>10)
@@ -113,20 +116,39 @@ func (t *table) add(r row, configs []configuration, res results) {
 	}
 }
 
-// ratioCell is c's rate over another's, with what it is to reach. A
-// configuration with mirrors is compared with the null Committer, the null
-// Committer with the plain loopback and the plain directory.
-func ratioCell(r row, c configuration, over string, res results) string {
-	a, b := res.rates(r.Name, c.Name), res.rates(r.Name, over)
-	if c.Name == over || len(a) == 0 || len(b) == 0 || c.Kind == native {
-		return ""
+// ratioCells are c's rates over those of the three references, and its other
+// ratios.
+func ratioCells(r row, c configuration, res results) []string {
+	var cells []string
+	for _, over := range references {
+		t := target{Config: c.Name, Over: over}
+		if i := slices.IndexFunc(r.Targets, func(u target) bool { return u.Config == t.Config && u.Over == t.Over && !u.P50 }); i >= 0 {
+			t = r.Targets[i]
+		}
+		cell := ""
+		if ratio, ok := res.ratio(r.Name, t); ok && c.Name != over && c.Kind != native {
+			cell = t.text(ratio)
+		}
+		cells = append(cells, cell)
 	}
-	ratio := ratioOf(a, b)
-	i := slices.IndexFunc(r.Targets, func(t target) bool { return t.Config == c.Name && t.Over == over })
-	if i < 0 {
-		return digits(ratio.Median)
+	var others []string
+	for _, t := range r.Targets {
+		if ratio, ok := res.ratio(r.Name, t); ok && t.Config == c.Name && (t.P50 || !slices.Contains(references, t.Over)) {
+			others = append(others, t.name()+" "+t.text(ratio))
+		}
 	}
-	return fmt.Sprintf("%s of %s %s", digits(ratio.Median), digits(r.Targets[i].Want), mark(ratio, r.Targets[i].Want))
+	return append(cells, strings.Join(others, ", "))
+}
+
+// references are what most ratios are to.
+var references = []string{"loopback", "native", "null"}
+
+// name says what a target compares.
+func (t target) name() string {
+	if t.P50 {
+		return "p50 / " + t.Over
+	}
+	return "/ " + t.Over
 }
 
 func (t *table) print(w io.Writer) {
