@@ -111,3 +111,28 @@ func TestDiff(t *testing.T) {
 		t.Errorf("a tree differs from itself: %q, error %v", got, err)
 	}
 }
+
+// Comparing is no access: a user's files are not newer for it.
+func TestDiffLeavesAccessTimes(t *testing.T) {
+	a, b := newTree(t), newTree(t)
+	for _, tr := range []*Tree{a, b} {
+		apply(t, tr, mkdir("d"), create("d/f"), write("d/f", 0, "data"))
+	}
+	past := []unix.Timespec{{Sec: 1}, {Sec: 2}} // so old that any access would show
+	for _, path := range []string{"d/f", "d"} {
+		for _, tr := range []*Tree{a, b} {
+			if err := unix.UtimesNanoAt(unix.AT_FDCWD, tr.Dir()+"/"+path, past, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if differ, err := Diff(a, b); err != nil || len(differ) != 0 {
+		t.Fatalf("%q, %v", differ, err)
+	}
+	for _, path := range []string{"d/f", "d"} {
+		var st unix.Stat_t
+		if err := unix.Stat(a.Dir()+"/"+path, &st); err != nil || st.Atim != past[0] {
+			t.Errorf("%s was accessed at %v, %v", path, st.Atim, err)
+		}
+	}
+}
