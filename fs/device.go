@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -72,6 +73,38 @@ func (d *device) close() {
 	defer d.mu.Unlock()
 	unix.Close(d.fd)
 	d.fd = -1
+}
+
+// abort ends the connection of the file system major:minor, wherever it is
+// mounted, and reports whether there was one. The file system that does this
+// need not be mounted for it.
+func abort(dev string) (aborted bool, err error) {
+	_, minor, _ := strings.Cut(dev, ":")
+	context, err := unix.Fsopen("fusectl", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false, fmt.Errorf("open fusectl: %w", err)
+	}
+	defer unix.Close(context)
+	if err := unix.FsconfigCreate(context); err != nil {
+		return false, fmt.Errorf("set up fusectl: %w", err)
+	}
+	control, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return false, fmt.Errorf("mount fusectl: %w", err)
+	}
+	defer unix.Close(control)
+	fd, err := openat(control, minor+"/abort", unix.O_WRONLY, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open %s/abort of fusectl: %w", minor, err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte("1")); err != nil {
+		return false, fmt.Errorf("write to %s/abort of fusectl: %w", minor, err)
+	}
+	return true, nil
 }
 
 // gone reports whether an error of the device says that it is not mounted any

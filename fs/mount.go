@@ -116,8 +116,10 @@ func (m *Mount) settle() {
 func (m *Mount) Done() <-chan struct{} { return m.done }
 
 // Unmount unmounts. While files are open it tries again until ctx ends; then it
-// takes the mount away from whoever uses it, which is lazy. Calls that wait for
-// mirrors end with ctx, too.
+// takes the mount away from whoever uses it, which is lazy. It takes it away as
+// well from other mount namespaces (containers, `ip netns exec`) that were made
+// while it was mounted and have it still: until then it is served. Calls that
+// wait for mirrors end with ctx, too.
 func (m *Mount) Unmount(ctx context.Context) (lazy bool, err error) {
 	retry := time.NewTicker(20 * time.Millisecond)
 	defer retry.Stop()
@@ -145,10 +147,15 @@ func (m *Mount) Unmount(ctx context.Context) (lazy bool, err error) {
 	}
 	select {
 	case <-m.done:
+		return lazy, nil
 	case <-ctx.Done():
-		m.fs.stop()
 	}
-	return lazy, nil
+	m.fs.stop()
+	aborted, err := abort(m.dev)
+	if err != nil {
+		return false, fmt.Errorf("end the connection of %s: %w", m.point, err)
+	}
+	return lazy || aborted, nil
 }
 
 // detach unmounts what is ours: not what somebody mounted over it, and nothing

@@ -205,6 +205,47 @@ func TestUnmountBusy(t *testing.T) {
 	}
 }
 
+// TestUnmountCopied unmounts what another mount namespace has a copy of, as one
+// does that was made while the mount was there. It must not be served for ever.
+func TestUnmountCopied(t *testing.T) {
+	m := mount(t, fs.Null{}, fs.Options{})
+	cmd := exec.Command("cat")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	defer func() {
+		in.Close()
+		must(t, cmd.Wait())
+	}()
+	// Once it answers it has its own namespace.
+	_, err = in.Write([]byte("x"))
+	must(t, err)
+	_, err = out.Read(make([]byte, 1))
+	must(t, err)
+	elsewhere := fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, m.Dir)
+	write(t, m.Dir+"/f", "x")
+	if got := read(t, elsewhere+"/f"); got != "x" {
+		t.Fatalf("the other namespace does not have the mount: %q", got)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if lazy, err := m.mount.Unmount(ctx); err != nil || !lazy {
+		t.Errorf("unmount: lazy %t, %v", lazy, err)
+	}
+	select {
+	case <-m.mount.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("it is served still")
+	}
+	if err := unix.Stat(elsewhere+"/none", new(unix.Stat_t)); !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
+		t.Errorf("stat in the other namespace: %v", err)
+	}
+}
+
 func TestMountInsideReplica(t *testing.T) {
 	dir := t.TempDir()
 	tr, err := tree.Open(dir)
