@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -135,7 +136,7 @@ func (t *table) attach(n *inode, l link) {
 func (t *table) detach(n *inode, l link) {
 	for i, have := range n.links {
 		if have == l {
-			n.links = append(n.links[:i:i], n.links[i+1:]...)
+			n.links = slices.Delete(n.links, i, i+1)
 			t.unpinned(l.parent)
 			return
 		}
@@ -259,20 +260,32 @@ func (t *table) moved(n *inode, from, to link, other *inode) {
 	}
 }
 
-// paths returns the known paths of n, and whether these are all it has. The
-// caller holds FS.names, at least shared.
-func (t *table) paths(n *inode) (paths []string, all bool) {
+// path returns a known path of n: of several the first one that is good, or
+// just the first one, and false where n may have a better one that is not
+// known. An object may have very many names, and every change of it comes by
+// here: no more of them are put together than have to be looked at. The caller
+// holds FS.names, at least shared.
+func (t *table) path(n *inode, good func(path string) bool) (path string, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n == t.root {
-		return []string{op.Root}, true
+		return op.Root, true
 	}
+	all := n.isDir() || n.nlink <= uint32(len(n.links))
 	for _, l := range n.links {
-		if dir, ok := t.dirPath(l.parent); ok {
-			paths = append(paths, op.JoinPath(dir, l.name))
+		dir, ok := t.dirPath(l.parent)
+		if !ok {
+			continue
+		}
+		p := op.JoinPath(dir, l.name)
+		if all && len(n.links) == 1 || good(p) {
+			return p, true
+		}
+		if path == "" {
+			path = p
 		}
 	}
-	return paths, n.isDir() || n.nlink <= uint32(len(n.links))
+	return path, all
 }
 
 func (t *table) dirPath(n *inode) (string, bool) {

@@ -20,19 +20,7 @@ const forever = 24 * time.Hour
 // and "" if n has none. It is false where n may have a better name that is not
 // known. The caller holds names.
 func (f *FS) path(n *inode) (path string, ok bool) {
-	paths, all := f.table.paths(n)
-	if len(paths) == 0 {
-		return "", all
-	}
-	if len(paths) == 1 && all {
-		return paths[0], true
-	}
-	for _, p := range paths {
-		if f.committer.Mirrored(p) {
-			return p, true
-		}
-	}
-	return paths[0], all
+	return f.table.path(n, f.committer.Mirrored)
 }
 
 // share takes names shared and returns n's path. The caller releases names.

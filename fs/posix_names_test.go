@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/standbyfs/standbyfs/fs"
 	"golang.org/x/sys/unix"
 )
 
@@ -127,6 +129,37 @@ func hardLinks(t *testing.T, dir string) {
 		t.Error("a rename between names of one file removed one")
 	}
 	want(t, "link over a name", os.Link(dir+"/a", dir+"/c"), unix.EEXIST)
+}
+
+// TestLinkMax gives a file on a mount as many links as the disk lets it have:
+// on ext4 65,000. All but a few are made below the mount, before it has seen
+// the file.
+func TestLinkMax(t *testing.T) {
+	most := func(t *testing.T, dir string, from int) int {
+		t.Helper()
+		for n := from; n < 100_000; n++ {
+			err := unix.Link(dir+"/0", fmt.Sprintf("%s/%d", dir, n))
+			if errors.Is(err, unix.EMLINK) {
+				return n
+			}
+			must(t, err)
+		}
+		t.Skip("the disk has no limit within reach")
+		return 0
+	}
+	m := mount(t, fs.Null{}, fs.Options{})
+	write(t, m.Backing+"/0", "x")
+	limit := most(t, m.Backing, 1)
+	const some = 10
+	for n := limit - some; n < limit; n++ {
+		must(t, os.Remove(fmt.Sprintf("%s/%d", m.Backing, n)))
+	}
+	if got := most(t, m.Dir, limit-some); got != limit {
+		t.Errorf("%d links on the mount, %d on the disk", got, limit)
+	}
+	if st := stat(t, m.Dir+"/0"); st.Nlink != uint64(limit) {
+		t.Errorf("the file says it has %d links", st.Nlink)
+	}
 }
 
 // linkUnknownName removes a name while another exists that the file system was
