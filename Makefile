@@ -5,6 +5,8 @@ PYTHON   ?= python3
 ROUNDS   ?= 50
 FUZZTIME ?= 30s
 TIMEOUT  ?= 20m
+TIMES    ?= 1
+FILES    ?= 1000000
 BENCH    ?=
 PEERS    ?=
 DELAY    ?=
@@ -12,9 +14,10 @@ ARGS     ?=
 
 BINARY := build/standbyfs
 VENV   := build/venv
+SUITES := build/suites
 LINT   := build/golangci-lint-v2.15.0
 
-.PHONY: help build demo test check lint unit end-to-end soak bench fuzz clean venv fuse glusterfs
+.PHONY: help build demo test check lint unit end-to-end soak bench fuzz suites clean venv fuse glusterfs suites-installed suite-programs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +28,7 @@ build: ## build the program as build/standbyfs
 demo: build venv fuse ## ZEO on a mirrored mount, its machine killed, a mirror promoted: a story of a minute
 	$(VENV)/bin/python demo/demo.py $(BINARY) --logs build/demo-failure
 
-test: check lint unit end-to-end ## everything: vet, gofmt, lint, all tests with the race detector, end to end with ZEO
+test: check lint unit suites end-to-end ## everything: vet, gofmt, lint, all tests with the race detector, others' suites, end to end with ZEO
 
 check: ## go vet and gofmt
 	$(GO) vet ./...
@@ -34,14 +37,19 @@ check: ## go vet and gofmt
 lint: $(LINT) ## golangci-lint, with the import rules of ARCHITECTURE.md
 	$(LINT) run ./...
 
-unit: fuse ## all tests but the rounds with ZEO, with the race detector (but for the model, which is one search)
+unit: fuse ## all tests but the suites and the rounds with ZEO, with the race detector (but for the model, which is one search)
 	$(GO) test -timeout $(TIMEOUT) ./mirror/model
-	$(GO) test -race -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v -e /tests/zodb -e /mirror/model)
+	$(GO) test -race -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v -e /tests/zodb -e /tests/suites -e /mirror/model)
 
 end-to-end: venv fuse ## rounds of kills under ZEO, with real processes
 	$(GO) test -count=1 -timeout $(TIMEOUT) -v ./tests/zodb
 
-soak: venv fuse ## the same for ROUNDS=50
+suites: suites-installed ## suites that others wrote, on mounts of each kind; TIMES=10 for longer
+	TIMES=$(TIMES) $(GO) test -count=1 -timeout 3h ./tests/suites
+
+soak: venv suites-installed ## a million files (FILES), suites ten times as long (TIMES), ROUNDS=50 of kills: hours
+	FILES=$(FILES) $(GO) test -count=1 -timeout 3h -v -run '^TestForget$$' ./fs
+	TIMES=$(if $(filter 1,$(TIMES)),10,$(TIMES)) FILES=$(FILES) $(GO) test -count=1 -timeout 9h -v ./tests/suites
 	ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 3h -v ./tests/zodb
 
 bench: build venv fuse $(if $(PEERS),glusterfs) ## measure against other file systems: BENCH=full, PEERS=1, DELAY=1ms, ARGS=... (docs/performance.md)
@@ -72,6 +80,40 @@ $(VENV)/.installed: demo/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r demo/requirements.txt
 	@touch $@
+
+suites-installed: fuse suite-programs $(SUITES)/bin/pjdfstest $(SUITES)/bin/test_syscalls
+
+suite-programs:
+	@set -e; for pair in stress-ng:stress-ng fio:fio setpriv:util-linux gcc:gcc xz:xz-utils; do \
+		command -v $${pair%:*} >/dev/null || { echo "installing $${pair#*:}"; \
+			apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q $${pair#*:}; }; \
+	done
+
+# It needs Rust 1.85. Debian 12 has that as cargo-web, later ones as cargo.
+$(SUITES)/bin/pjdfstest:
+	@command -v cargo >/dev/null || { echo "installing cargo"; \
+		apt-get update -q && { apt-get install -y -q cargo-web || apt-get install -y -q cargo; }; }
+	@echo "building pjdfstest into $(SUITES)"
+	cargo install --quiet --root $(SUITES) --version =0.2.2 --locked pjdfstest
+
+# libfuse's own test program is in no package, but in a package's source. The
+# machine's lists of sources stay as they are: a list beside them, made from
+# what they name, is used this once.
+$(SUITES)/bin/test_syscalls:
+	@echo "building test_syscalls from Debian's source package fuse3"
+	@command -v gcc >/dev/null && echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1 || { \
+		apt-get update -q && apt-get install -y -q gcc libc6-dev; }
+	@mkdir -p $(SUITES)/fuse3/lists/partial $(SUITES)/bin
+	@apt-get update -q
+	@apt-get indextargets 'Origin: Debian' 'Identifier: Packages' \
+		--format 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $$(REPO_URI) $$(RELEASE) $$(COMPONENT)' \
+		> $(SUITES)/fuse3/sources.list
+	@cd $(SUITES)/fuse3 && for step in update 'source --download-only fuse3'; do \
+		apt-get -q -o Dir::Etc::sourcelist=$$PWD/sources.list -o Dir::Etc::sourceparts=- -o Dir::State::lists=$$PWD/lists \
+			-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= $$step || exit 1; done
+	@cd $(SUITES)/fuse3 && tar -xf fuse3_*.orig.tar.xz --strip-components=2 --wildcards '*/test/test_syscalls.c' && \
+		echo '#define HAVE_COPY_FILE_RANGE 1' > fuse_config.h
+	gcc -O1 -I $(SUITES)/fuse3 -o $@ $(SUITES)/fuse3/test_syscalls.c
 
 fuse:
 	@test -c /dev/fuse || modprobe fuse || { echo "no /dev/fuse: this kernel needs the fuse module"; exit 1; }
