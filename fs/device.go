@@ -6,16 +6,23 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// device is an open /dev/fuse that is mounted. Many goroutines may read and
-// write it at once, which an os.File does not allow: a message that waits for
-// the kernel's locks must not hold up the reply that frees them.
+// device is an open /dev/fuse that is mounted. Requests are waited for in the
+// runtime's poller, like everything that comes from the network: a thread that
+// stood in read(2) would keep its processor from the rest of the program.
 type device struct {
-	mu sync.RWMutex // held shared while fd is used, exclusive to close it
-	fd int          // -1 once closed
+	file *os.File
+	conn syscall.RawConn // file's, for the poller
+
+	// Many goroutines write at once, which an os.File does not allow: a message
+	// that waits for the kernel's locks must not hold up the reply that frees
+	// them. So they write to fd.
+	mu sync.RWMutex // held shared while fd is written to, exclusive to close it
+	fd int          // file's; -1 once closed
 }
 
 // attach mounts a new device at point.
@@ -26,7 +33,7 @@ func (f *FS) attach(point string) (*device, error) {
 	}
 	// go-fuse would open it without O_CLOEXEC, and children would keep the mount
 	// alive.
-	fd, err := openat(unix.AT_FDCWD, "/dev/fuse", unix.O_RDWR, 0)
+	fd, err := openat(unix.AT_FDCWD, "/dev/fuse", unix.O_RDWR|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/fuse: %w", err)
 	}
@@ -43,18 +50,23 @@ func (f *FS) attach(point string) (*device, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return &device{fd: fd}, nil
+	d := &device{file: os.NewFile(uintptr(fd), "/dev/fuse"), fd: fd}
+	if d.conn, err = d.file.SyscallConn(); err != nil {
+		return nil, errors.Join(err, unix.Unmount(point, unix.MNT_DETACH), d.file.Close())
+	}
+	return d, nil
 }
 
-// read waits for a request.
+// read waits for a request. It belongs to one goroutine at a time.
 func (d *device) read(request []byte) (n int, err error) {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	err = restart(func() error {
-		n, err = unix.Read(d.fd, request)
-		return err
+	wait := d.conn.Read(func(fd uintptr) bool {
+		err = restart(func() error {
+			n, err = unix.Read(int(fd), request)
+			return err
+		})
+		return !errors.Is(err, unix.EAGAIN)
 	})
-	return n, err
+	return n, errors.Join(err, wait)
 }
 
 // write gives the kernel a whole message.
@@ -71,7 +83,7 @@ func (d *device) write(message []byte) error {
 func (d *device) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	unix.Close(d.fd)
+	d.file.Close()
 	d.fd = -1
 }
 

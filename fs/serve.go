@@ -14,31 +14,25 @@ import (
 )
 
 // A request costs little here and much on its way here: waking a thread takes
-// longer than a small write does. So requests are read and answered by one
-// worker for as long as that works, and by more only when one would stand
-// still. Against a pool of readers, of which the kernel wakes the one that has
-// slept longest, that is two to three times as fast for a single client.
+// longer than a small write does. So one worker reads and answers requests for
+// as long as that works, and others only when it would stand still. Against a
+// pool of readers, of which the kernel wakes the one that has slept longest,
+// that is two to three times as fast for a single client.
 //
-//  1. A worker that has a turn reads the device, answers, and reads again, on
-//     one thread. At first there is one turn.
-//  2. A handler that is about to block says so (server.blocks) and gives up its
-//     turn. If that was the last one it passes to another worker.
-//  3. After a call that blocked a worker goes on as a second reader, since more
-//     such calls will come: the next one then need not wake anybody. The second
-//     turn is given up again once nothing has blocked for a while.
-//  4. A handler that blocks without knowing, in a lock or on a cold disk, is
-//     relieved of its turn after patience: watch looks.
-//  5. Nobody waits for a mirror here: an answer that mirrors have yet to allow
+//  1. The worker that has the turn reads the device, answers, and reads again,
+//     on one thread, until there is nothing to read. What it has ordered
+//     meanwhile goes to the mirrors together.
+//  2. A handler that is about to block says so (server.blocks). The turn passes
+//     to another worker, and the blocked one goes to rest after its answer.
+//  3. A handler that blocks without knowing, in a lock or on a cold disk, is
+//     relieved of the turn after patience: watch looks.
+//  4. Nobody waits for a mirror here: an answer that mirrors have yet to allow
 //     is held back, and the goroutine that hears of their ack sends it; see
 //     reply.go.
 
 const (
 	// patience is how long others wait behind a handler that blocks unannounced.
 	patience = time.Millisecond
-	// mostTurns is how many workers read at a time.
-	mostTurns = 2
-	// calm is after how many requests without a block a second turn ends.
-	calm = 100
 	// resting is how many workers without work are kept.
 	resting = 16
 )
@@ -50,11 +44,11 @@ type server struct {
 	held  *held
 	log   *slog.Logger
 
-	turns atomic.Int32  // how many there are; 0 only while the last one passes
-	turn  chan struct{} // unbuffered: a turn for a resting worker
-	ended chan struct{} // closed by end: there are no more requests
-	once  sync.Once     // for end
-	rest  atomic.Int32  // workers at rest
+	turn   chan struct{}          // unbuffered: the turn for a worker at rest
+	ended  chan struct{}          // closed by end: there are no more requests
+	once   sync.Once              // for end
+	rest   atomic.Int32           // workers at rest
+	reader atomic.Pointer[worker] // the last one that took a request
 
 	taken  atomic.Uint64 // requests so far
 	asleep atomic.Bool   // watch waits for news
@@ -70,7 +64,7 @@ type server struct {
 type worker struct {
 	in, out []byte
 	request atomic.Uint64 // the one that is being answered, or 0
-	turn    atomic.Bool   // has a turn while it answers; whoever swaps it to false gives the turn up
+	turn    atomic.Bool   // has the turn while it answers; whoever swaps it to false passes it on
 }
 
 // bufferSize holds the largest request or reply with its headers.
@@ -93,7 +87,6 @@ func newServer(dev *device, proto *fuse.ProtocolServer, log *slog.Logger) *serve
 func (s *server) serve() {
 	var watch sync.WaitGroup
 	watch.Go(s.watch)
-	s.turns.Store(1)
 	s.start()
 	<-s.ended
 	s.running.Wait()
@@ -101,7 +94,7 @@ func (s *server) serve() {
 	s.notices.Wait()
 }
 
-// start starts a worker that has a turn.
+// start starts a worker that has the turn.
 func (s *server) start() {
 	in, out := buffers.Get().(*[]byte), buffers.Get().(*[]byte)
 	w := &worker{in: *in, out: *out}
@@ -120,9 +113,9 @@ func (s *server) start() {
 	})
 }
 
-// work answers requests for as long as w gets turns.
+// work answers requests for as long as w gets the turn.
 func (s *server) work(w *worker) {
-	for quiet := 0; ; {
+	for {
 		n, err := s.dev.read(w.in)
 		switch {
 		case err == nil:
@@ -134,41 +127,20 @@ func (s *server) work(w *worker) {
 		}
 		w.request.Store(uniqueOf(w.in))
 		w.turn.Store(true)
+		s.reader.Store(w)
 		s.taken.Add(1)
 		if s.asleep.Load() && s.asleep.CompareAndSwap(true, false) {
 			s.news <- struct{}{}
 		}
 		s.answer(w, w.in[:n])
 		w.request.Store(0)
-		switch quiet++; {
-		case !w.turn.CompareAndSwap(true, false): // it has blocked
-			quiet = 0
-			if !s.another() && !s.await() {
-				return
-			}
-		case quiet > calm && s.turns.CompareAndSwap(mostTurns, mostTurns-1):
-			quiet = 0
-			if !s.await() {
-				return
-			}
+		if !w.turn.CompareAndSwap(true, false) && !s.await() {
+			return
 		}
 	}
 }
 
-// another takes one more turn, and reports false if there are enough.
-func (s *server) another() bool {
-	for {
-		n := s.turns.Load()
-		if n >= mostTurns {
-			return false
-		}
-		if s.turns.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-// await waits for a turn, and reports false if there is nothing to wait for.
+// await waits for the turn, and reports false if there is nothing to wait for.
 func (s *server) await() bool {
 	defer s.rest.Add(-1)
 	if s.rest.Add(1) > resting {
@@ -182,38 +154,23 @@ func (s *server) await() bool {
 	}
 }
 
-// giveUp ends w's turn, if it has one. The last turn passes to somebody else.
-func (s *server) giveUp(w *worker) {
-	if !w.turn.CompareAndSwap(true, false) || s.turns.Add(-1) > 0 {
-		return
+// blocks says that the handler of a request is about to block.
+func (s *server) blocks(request uint64) {
+	if w := s.reader.Load(); w.request.Load() == request {
+		s.pass(w)
 	}
-	if !s.turns.CompareAndSwap(0, 1) {
-		return // a worker that had blocked reads again
+}
+
+// pass gives the turn to another worker, if w has it.
+func (s *server) pass(w *worker) {
+	if !w.turn.CompareAndSwap(true, false) {
+		return
 	}
 	select {
 	case s.turn <- struct{}{}:
 	default:
 		s.start()
 	}
-}
-
-// blocks says that the handler of a request is about to block.
-func (s *server) blocks(request uint64) {
-	if w := s.answering(request); w != nil {
-		s.giveUp(w)
-	}
-}
-
-// answering returns the worker that answers a request.
-func (s *server) answering(request uint64) *worker {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, w := range s.workers {
-		if w.request.Load() == request {
-			return w
-		}
-	}
-	return nil
 }
 
 // busy returns the workers that answer a request.
@@ -223,7 +180,7 @@ func (s *server) busy() []*worker {
 	return slices.DeleteFunc(slices.Clone(s.workers), func(w *worker) bool { return w.request.Load() == 0 })
 }
 
-// watch relieves workers that keep their turns while nothing goes on. It sleeps
+// watch relieves a worker that keeps the turn without getting on. It sleeps
 // while there are no requests.
 func (s *server) watch() {
 	const quiet = 50 // ticks without a request before it sleeps
@@ -252,10 +209,8 @@ func (s *server) watch() {
 		idle++
 		if now := s.taken.Load(); now != last {
 			last, idle = now, 0
-			continue
-		}
-		for _, w := range s.busy() {
-			s.giveUp(w)
+		} else if w := s.reader.Load(); w != nil {
+			s.pass(w) // which does nothing if it waits for a request
 		}
 	}
 }
