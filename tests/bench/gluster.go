@@ -69,6 +69,7 @@ end-volume
 		if err := os.Mkdir(brick, 0o755); err != nil {
 			return err
 		}
+		scatter(brick)
 		create = append(create, glusterAddress+":"+brick)
 		if i == 0 {
 			s.below = brick

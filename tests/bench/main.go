@@ -9,9 +9,10 @@
 //	row.go            the lines of the table, with the ratios to reach
 //	run.go            rounds over configurations
 //	load.go           load processes: threads, clocks, samples
-//	write.go names.go the loads
+//	write.go read.go names.go directory.go archive.go python.go postgres.go wire.go   the loads
+//	gluster.go        GlusterFS, in a network namespace
 //	statistics.go     medians, spreads, percentiles
-//	table.go          the table
+//	table.go plot.go  what people look at
 package main
 
 import (
@@ -21,6 +22,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -73,6 +75,7 @@ type settings struct {
 	repeats int
 	delay   time.Duration
 	time    time.Duration
+	limit   time.Duration
 	full    bool
 	peers   bool
 	list    bool
@@ -87,8 +90,9 @@ func parseSettings(args []string) (settings, error) {
 	flags.StringVar(&s.python, "python", "build/venv/bin/python", "the Python `FILE` that has ZODB")
 	flags.StringVar(&s.run, "run", "", "only rows whose names match `REGEXP`")
 	flags.StringVar(&s.configs, "configs", "", "only these configurations, on all chosen rows: `LIST` such as native,null,op1,barrier3,op1-plain")
-	flags.IntVar(&s.repeats, "repeats", 5, "how often each row runs on each configuration")
+	flags.IntVar(&s.repeats, "repeats", 5, "at most so many rounds over all rows and configurations")
 	flags.DurationVar(&s.time, "time", sampleTime, "how long one sample takes, beside a third more before it: `TIME`")
+	flags.DurationVar(&s.limit, "limit", 0, "begin no round that would not end within `TIME` (14m; none with -full or -peers)")
 	flags.DurationVar(&s.delay, "delay", 0, "put the mirrors at a distance: each byte arrives so much later, in each direction: `TIME`")
 	flags.BoolVar(&s.full, "full", false, "every configuration on every row")
 	flags.BoolVar(&s.peers, "peers", false, "GlusterFS, too")
@@ -107,7 +111,13 @@ func parseSettings(args []string) (settings, error) {
 
 // plan decides which rows run on which configurations.
 func (s *settings) plan() (plan, error) {
-	pl := plan{repeats: s.repeats, progress: io.Discard}
+	pl := plan{repeats: s.repeats, limit: s.limit, progress: io.Discard}
+	if pl.limit == 0 {
+		pl.limit = 14 * time.Minute
+		if s.full || s.peers {
+			pl.limit = math.MaxInt64
+		}
+	}
 	match, err := regexp.Compile(s.run)
 	if err != nil {
 		return pl, fmt.Errorf("-run: %w", err)
@@ -223,7 +233,7 @@ type report struct {
 	Verdicts []verdict       `json:"verdicts"`
 }
 
-// keep writes the report into the folder of results.
+// keep writes the report and the plots into the folder of results.
 func (s *settings) keep(r report) error {
 	if err := os.MkdirAll(s.out, 0o755); err != nil {
 		return err
@@ -232,7 +242,10 @@ func (s *settings) keep(r report) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(s.out, "results.json"), b, 0o644)
+	if err := os.WriteFile(filepath.Join(s.out, "results.json"), b, 0o644); err != nil {
+		return err
+	}
+	return keepPlots(s.out, plots(r.Rows, r.Configs, r.Samples))
 }
 
 // clean makes the place empty, also of what a run that was killed has left.

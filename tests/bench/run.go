@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // results are the samples of a run: by row and configuration, in the order of
@@ -54,6 +55,7 @@ type plan struct {
 	rows     []row
 	configs  []configuration // in the order of the table
 	repeats  int
+	limit    time.Duration
 	progress io.Writer
 }
 
@@ -63,7 +65,8 @@ type task struct {
 	work    work
 	rows    []row
 	configs []configuration
-	repeats int
+	repeats int             // 0: as many as the run has
+	lost    map[string]bool // configurations on which it has failed
 }
 
 // tasks gathers rows that share their work: it is done once for all of them.
@@ -72,12 +75,9 @@ func (p *plan) tasks() []task {
 	for _, r := range p.rows {
 		i := slices.IndexFunc(out, func(t task) bool { return t.work == r.Work })
 		if i < 0 {
-			i, out = len(out), append(out, task{work: r.Work})
+			i, out = len(out), append(out, task{work: r.Work, repeats: r.Repeats, lost: map[string]bool{}})
 		}
 		out[i].rows = append(out[i].rows, r)
-		if out[i].repeats = r.Repeats; r.Repeats == 0 {
-			out[i].repeats = p.repeats
-		}
 	}
 	for i := range out {
 		for _, c := range p.configs {
@@ -89,26 +89,24 @@ func (p *plan) tasks() []task {
 	return out
 }
 
-// run runs the plan. Within a task the configurations take turns, and each
-// round begins with another one, so that what changes on the machine meanwhile
-// meets all of them. A configuration that cannot be had is left out, and so is
-// what fails; both are said in notes, and an error too for what failed.
+// run runs the plan in rounds over all tasks. Within a task the configurations
+// take turns, and each round begins with another one, so that what changes on
+// the machine meanwhile meets all of them. No round begins that would probably
+// not end within the limit. A configuration that cannot be had is left out, and
+// so is what fails; both are said in notes, and an error too for what failed.
 func (p *place) run(ctx context.Context, pl plan) (out results, notes []string, err error) {
 	out = results{}
-	up := map[string]*system{}
-	failed := false
+	up := map[string]*system{} // nil where it cannot be had
 	defer func() {
-		if failed {
-			err = errors.Join(err, errors.New("some rows failed: see the notes above the table"))
-		}
 		for _, s := range up {
 			if s != nil {
 				err = errors.Join(err, s.stop())
 			}
 		}
 	}()
-	for _, t := range pl.tasks() {
-		for _, c := range t.configs {
+	tasks := pl.tasks()
+	for i := range tasks {
+		for _, c := range tasks[i].configs {
 			if _, there := up[c.Name]; there {
 				continue
 			}
@@ -121,20 +119,28 @@ func (p *place) run(ctx context.Context, pl plan) (out results, notes []string, 
 			}
 			up[c.Name] = s
 		}
-		lost := map[string]bool{}
-		for n := range t.repeats {
-			for i := range t.configs {
-				s := up[t.configs[(i+n)%len(t.configs)].Name]
-				if s == nil || lost[s.Name] {
+	}
+	failed := false
+	began := time.Now()
+	for n := range pl.repeats {
+		round := time.Now()
+		for i := range tasks {
+			t := &tasks[i]
+			if t.repeats > 0 && n >= t.repeats {
+				continue
+			}
+			for k := range t.configs {
+				s := up[t.configs[(k+n)%len(t.configs)].Name]
+				if s == nil || t.lost[s.Name] {
 					continue
 				}
-				fmt.Fprintf(pl.progress, "\r\x1b[K%s, repeat %d of %d, %s", t.name(), n+1, t.repeats, s.Name)
+				fmt.Fprintf(pl.progress, "\r\x1b[Kround %d of %d, %s, %s", n+1, pl.repeats, t.name(), s.Name)
 				got, err := s.measure(ctx, t.work, int64(n))
 				if ctx.Err() != nil {
 					return out, notes, context.Cause(ctx)
 				}
 				if err != nil {
-					lost[s.Name] = true
+					t.lost[s.Name] = true
 					notes = append(notes, fmt.Sprintf("%s on %s: %s", t.name(), s.Name, short(err)))
 					failed = failed || !errors.Is(err, errUnavailable)
 					continue
@@ -146,9 +152,16 @@ func (p *place) run(ctx context.Context, pl plan) (out results, notes []string, 
 				}
 			}
 		}
+		if last := time.Since(round); n+1 < pl.repeats && time.Since(began)+last > pl.limit {
+			notes = append(notes, fmt.Sprintf("%d of %d rounds: another one would not have ended within %s", n+1, pl.repeats, pl.limit))
+			break
+		}
 	}
 	fmt.Fprint(pl.progress, "\r\x1b[K")
-	return out, notes, nil
+	if failed {
+		err = errors.New("some rows failed: see the notes above the table")
+	}
+	return out, notes, err
 }
 
 // short is an error in one line: its beginning, and its end, where programs say
@@ -173,7 +186,9 @@ func (t *task) name() string {
 // measure does some work once.
 func (s *system) measure(ctx context.Context, w work, seed int64) (samples, error) {
 	j := job{work: w}
-	name := "work"
+	// Each time another name, and so another place on the disk: see scatter.
+	s.jobs++
+	name := fmt.Sprintf("work%d", s.jobs)
 	if w.Keep {
 		name = fmt.Sprintf("%s-%d-%d", w.Kind, w.Threads, w.Size)
 	}
