@@ -284,6 +284,7 @@ func loads() map[string]func(*loader) error {
 		"sqlite":   loadSQLite,
 		"postgres": loadPostgres,
 		"wire":     loadWire,
+		"parts":    loadParts,
 	}
 }
 

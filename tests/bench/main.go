@@ -10,6 +10,7 @@
 //	run.go            rounds over configurations
 //	load.go           load processes: threads, clocks, samples
 //	write.go read.go names.go directory.go archive.go python.go postgres.go wire.go   the loads
+//	breakdown.go      where the time of one call goes
 //	gluster.go        GlusterFS, in a network namespace
 //	statistics.go     medians, spreads, percentiles
 //	table.go plot.go  what people look at
@@ -220,7 +221,8 @@ func benchMain(args []string, w io.Writer) (err error) {
 	}
 	fmt.Fprintln(w)
 	printTable(w, pl.rows, pl.configs, res)
-	return errors.Join(failed, s.keep(report{about, notes, pl.rows, pl.configs, res, verdicts(pl.rows, res)}))
+	printBreakdowns(w, breakdowns(res))
+	return errors.Join(failed, s.keep(report{about, notes, pl.rows, pl.configs, res, verdicts(pl.rows, res), breakdowns(res)}))
 }
 
 // report is what is written as JSON.
@@ -231,6 +233,7 @@ type report struct {
 	Configs  []configuration `json:"configs"`
 	Samples  results         `json:"samples"`
 	Verdicts []verdict       `json:"verdicts"`
+	Wholes   []whole         `json:"breakdowns,omitempty"`
 }
 
 // keep writes the report and the plots into the folder of results.

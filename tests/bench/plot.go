@@ -224,6 +224,9 @@ func plots(rows []row, configs []configuration, res results) map[string][]byte {
 		func(t target) bool { return kindOf(t.Config) == wired }, config)
 	draw("distance.svg", "Median latency of ten mirrors over that of one", "bar: median; thin line: spread; tick: what is to be reached; less is better",
 		func(t target) bool { return t.P50 }, config)
+	if all := breakdowns(res); len(all) > 0 {
+		out["breakdown.svg"] = breakdownChart(all)
+	}
 	out["latency.svg"] = latencyChart(rows, configs, res)
 	return out
 }

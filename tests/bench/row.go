@@ -149,12 +149,15 @@ func rows() []row {
 	}
 	add(row{Name: "pgbench", Title: "pgbench, 4 clients", Unit: "transaction", Repeats: 3,
 		Work: work{Kind: "postgres", Keep: true}}, "transaction", ratios{})
-	for _, n := range []int{1, 8, 64} {
-		all = append(all, row{Name: fmt.Sprintf("wire4k/%d", n), Title: fmt.Sprintf("4K ops on the wire, %d waiting", n), Unit: "op",
-			Work: work{Kind: "wire", Threads: n, Size: 4 << 10}, Phase: "op", Configs: wires[:2],
+	for _, w := range []struct {
+		name, title   string
+		size, waiting int
+	}{{"wire64/1", "64-byte", 64, 1}, {"wire4k/1", "4K", 4 << 10, 1}, {"wire4k/8", "4K", 4 << 10, 8}, {"wire4k/64", "4K", 4 << 10, 64}} {
+		all = append(all, row{Name: w.name, Title: fmt.Sprintf("%s ops on the wire, %d waiting", w.title, w.waiting), Unit: "op",
+			Work: work{Kind: "wire", Threads: w.waiting, Size: w.size}, Phase: "op", Configs: wires[:2],
 			Targets: []target{{Config: "yamux-tls", Over: "bare-tls"}, {Config: "yamux-plain", Over: "bare-plain"}}})
 	}
-	return all
+	return append(all, partRows()...)
 }
 
 // overGluster is how many times the rate of GlusterFS's replica 2 one mirror is
@@ -175,7 +178,12 @@ func overGluster(name string) (float64, bool) {
 }
 
 // fits reports whether work can be done on a configuration.
-func (w work) fits(c configuration) bool { return (w.Kind == "wire") == (c.Kind == wired) }
+func (w work) fits(c configuration) bool {
+	if w.Kind == "parts" && c.Kind != native {
+		return false
+	}
+	return (w.Kind == "wire") == (c.Kind == wired)
+}
 
 // distant changes a row for mirrors at a distance: what the mount costs without
 // them is known then, and what counts is that many cost little more than one.
