@@ -25,6 +25,7 @@ type work struct {
 	Threads int           `json:"threads"`
 	Size    int           `json:"size"`   // bytes a call, or files in a directory
 	Every   int           `json:"every"`  // for writes: calls between two fdatasync; 0 never
+	Count   int           `json:"count"`  // steps in all; 0: as many as there is time for
 	Time    time.Duration `json:"time"`   // how long to measure
 	Flavor  string        `json:"flavor"` // of a program's load
 	Keep    bool          `json:"keep"`   // the files are made once and stay for the next repeat
@@ -285,6 +286,8 @@ func loads() map[string]func(*loader) error {
 		"postgres": loadPostgres,
 		"wire":     loadWire,
 		"parts":    loadParts,
+		"flow":     loadFlow,
+		"churn":    loadChurn,
 	}
 }
 

@@ -80,6 +80,8 @@ type settings struct {
 	full    bool
 	peers   bool
 	list    bool
+	soaking bool
+	soak    soak
 }
 
 func parseSettings(args []string) (settings, error) {
@@ -98,6 +100,9 @@ func parseSettings(args []string) (settings, error) {
 	flags.BoolVar(&s.full, "full", false, "every configuration on every row")
 	flags.BoolVar(&s.peers, "peers", false, "GlusterFS, too")
 	flags.BoolVar(&s.list, "list", false, "list the rows and stop")
+	flags.BoolVar(&s.soaking, "soak", false, "measure nothing: watch what op1, or -configs, holds while much flows through it")
+	flags.IntVar(&s.soak.megabytes, "soak-mib", 10<<10, "write `MIB` in a soak")
+	flags.IntVar(&s.soak.files, "soak-files", 1_000_000, "create and remove `FILES` in a soak")
 	if err := flags.Parse(args); err != nil {
 		return s, err
 	}
@@ -206,6 +211,9 @@ func benchMain(args []string, w io.Writer) (err error) {
 	defer func() { err = errors.Join(err, p.clean()) }()
 	began := time.Now()
 	about := machine(p.dir)
+	if s.soaking {
+		return s.runSoak(ctx, p, w)
+	}
 	res, notes, failed := p.run(ctx, pl)
 	about = append(about, fmt.Sprintf("%d rows, %d repeats, %s", len(pl.rows), pl.repeats, time.Since(began).Round(time.Second)))
 	for _, line := range about {
@@ -223,6 +231,23 @@ func benchMain(args []string, w io.Writer) (err error) {
 	printTable(w, pl.rows, pl.configs, res)
 	printBreakdowns(w, breakdowns(res))
 	return errors.Join(failed, s.keep(report{about, notes, pl.rows, pl.configs, res, verdicts(pl.rows, res), breakdowns(res)}))
+}
+
+// runSoak runs a soak on the chosen configurations.
+func (s *settings) runSoak(ctx context.Context, p place, w io.Writer) error {
+	names := []string{"op1"}
+	if s.configs != "" {
+		names = split(s.configs)
+	}
+	var configs []configuration
+	for _, name := range names {
+		c, err := parseConfiguration(name, s.delay)
+		if err != nil {
+			return err
+		}
+		configs = append(configs, c)
+	}
+	return p.runSoak(ctx, w, configs, s.soak)
 }
 
 // report is what is written as JSON.
