@@ -11,6 +11,7 @@
 //	load.go           load processes: threads, clocks, samples
 //	write.go read.go names.go directory.go archive.go python.go postgres.go wire.go   the loads
 //	breakdown.go      where the time of one call goes
+//	profile.go        profiles; soak.go what the servers hold
 //	gluster.go        GlusterFS, in a network namespace
 //	statistics.go     medians, spreads, percentiles
 //	table.go plot.go  what people look at
@@ -80,6 +81,7 @@ type settings struct {
 	full    bool
 	peers   bool
 	list    bool
+	profile string
 	soaking bool
 	soak    soak
 }
@@ -100,6 +102,7 @@ func parseSettings(args []string) (settings, error) {
 	flags.BoolVar(&s.full, "full", false, "every configuration on every row")
 	flags.BoolVar(&s.peers, "peers", false, "GlusterFS, too")
 	flags.BoolVar(&s.list, "list", false, "list the rows and stop")
+	flags.StringVar(&s.profile, "profile", "", "afterwards, take profiles of the servers with perf: of `WHAT` missed its ratio (missed), or of all rows (all)")
 	flags.BoolVar(&s.soaking, "soak", false, "measure nothing: watch what op1, or -configs, holds while much flows through it")
 	flags.IntVar(&s.soak.megabytes, "soak-mib", 10<<10, "write `MIB` in a soak")
 	flags.IntVar(&s.soak.files, "soak-files", 1_000_000, "create and remove `FILES` in a soak")
@@ -112,12 +115,15 @@ func parseSettings(args []string) (settings, error) {
 	if s.repeats < 1 || s.time <= 0 || s.delay < 0 {
 		return s, errors.New("-repeats and -time must be positive, and -delay not negative")
 	}
+	if s.profile != "" && s.profile != "missed" && s.profile != "all" {
+		return s, fmt.Errorf("-profile %q: want missed or all", s.profile)
+	}
 	return s, nil
 }
 
 // plan decides which rows run on which configurations.
 func (s *settings) plan() (plan, error) {
-	pl := plan{repeats: s.repeats, limit: s.limit, progress: io.Discard}
+	pl := plan{repeats: s.repeats, limit: s.limit, profile: s.profile, progress: io.Discard}
 	if pl.limit == 0 {
 		pl.limit = 14 * time.Minute
 		if s.full || s.peers {
@@ -211,6 +217,10 @@ func benchMain(args []string, w io.Writer) (err error) {
 	defer func() { err = errors.Join(err, p.clean()) }()
 	began := time.Now()
 	about := machine(p.dir)
+	if err := os.MkdirAll(s.out, 0o755); err != nil {
+		return err
+	}
+	pl.profiles = s.out
 	if s.soaking {
 		return s.runSoak(ctx, p, w)
 	}
@@ -263,9 +273,6 @@ type report struct {
 
 // keep writes the report and the plots into the folder of results.
 func (s *settings) keep(r report) error {
-	if err := os.MkdirAll(s.out, 0o755); err != nil {
-		return err
-	}
 	b, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err

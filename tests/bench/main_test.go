@@ -107,7 +107,7 @@ func TestPlan(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range [][]string{{"argument"}, {"-repeats", "0"}, {"-delay", "far"}} {
+	for _, bad := range [][]string{{"argument"}, {"-repeats", "0"}, {"-delay", "far"}, {"-profile", "some"}} {
 		if _, err := parseSettings(bad); err == nil {
 			t.Errorf("%v is accepted", bad)
 		}

@@ -56,6 +56,8 @@ type plan struct {
 	configs  []configuration // in the order of the table
 	repeats  int
 	limit    time.Duration
+	profile  string // what to take profiles of: "", "missed" or "all"
+	profiles string // the folder for them
 	progress io.Writer
 }
 
@@ -158,11 +160,48 @@ func (p *place) run(ctx context.Context, pl plan) (out results, notes []string, 
 		}
 	}
 	fmt.Fprint(pl.progress, "\r\x1b[K")
+	for name, r := range pl.toProfile(out) {
+		s := up[name.config]
+		if s == nil {
+			continue
+		}
+		err := s.profile(ctx, r, pl.profiles)
+		if errors.Is(err, errUnavailable) {
+			notes = append(notes, err.Error())
+			break
+		}
+		if err != nil {
+			notes = append(notes, fmt.Sprintf("profile of %s on %s: %s", r.Name, s.Name, short(err)))
+		}
+	}
 	if failed {
 		err = errors.New("some rows failed: see the notes above the table")
 	}
 	return out, notes, err
 }
+
+// toProfile picks what a profile is to be taken of.
+func (p *plan) toProfile(res results) map[profiled]row {
+	out := map[profiled]row{}
+	for _, r := range p.rows {
+		switch p.profile {
+		case "all":
+			for _, config := range r.Configs {
+				out[profiled{r.Name, config}] = r
+			}
+		case "missed":
+			for _, v := range verdicts([]row{r}, res) {
+				if v.Mark == "NO" {
+					out[profiled{r.Name, v.Config}] = r
+				}
+			}
+		}
+	}
+	return out
+}
+
+// profiled is a row on a configuration.
+type profiled struct{ row, config string }
 
 // short is an error in one line: its beginning, and its end, where programs say
 // what went wrong.
