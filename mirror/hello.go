@@ -124,7 +124,7 @@ func (p *peer) doubt(applied op.LSN) bool {
 	p.pending.requeue()
 	p.differ = nil
 	for from := p.applied + 1; from <= applied; {
-		run, next, ok := p.log.ring.read(from, p.bit, chunkSize)
+		run, next, ok := p.log.ring.read(from, p.bit, largestChunk)
 		if !ok {
 			return false
 		}

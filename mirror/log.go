@@ -172,14 +172,23 @@ func (l *Log) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, e
 // there is no way back: if it cannot be encoded every mirror has to be
 // compared anew.
 func (l *Log) order(o *op.Op, to uint32) (op.Ack, error) {
-	buf := framePool.Get().(*[]byte)
-	defer framePool.Put(buf)
-	frame, err := wire.AppendOp((*buf)[:0], l.cfg.Line.Epoch.Number, o)
+	// A large frame becomes the ring's own, a small one is copied into it.
+	var frame []byte
+	if len(o.Data) < wire.LargeData {
+		buf := framePool.Get().(*[]byte)
+		frame = (*buf)[:0]
+		defer func() {
+			if len(frame) < wire.LargeData {
+				*buf = frame
+				framePool.Put(buf)
+			}
+		}()
+	}
+	frame, err := wire.AppendOp(frame, l.cfg.Line.Epoch.Number, o)
 	if err != nil {
 		l.disown(fmt.Sprintf("%v: %v", o, err))
 		return nil, fmt.Errorf("encode %v: %w", o, err)
 	}
-	*buf = frame
 	l.mu.Lock()
 	lsn := l.put(frame, o, to)
 	l.mu.Unlock()

@@ -7,9 +7,13 @@ import (
 	"github.com/standbyfs/standbyfs/wire"
 )
 
-// chunkSize is how much of the ring is allocated, and dropped, at a time. It
-// holds the largest frame of a single write beside some small ones.
-const chunkSize = 2 << 20
+// Small frames share chunks, each twice as large as the one before while they
+// follow each other. A large frame is a chunk of its own, and the next one for
+// small frames is the smallest: few may come before the next large frame.
+const (
+	smallestChunk = 16 << 10
+	largestChunk  = 1 << 20
+)
 
 // toAll addresses an entry to every peer.
 const toAll = ^uint32(0)
@@ -26,6 +30,7 @@ type ring struct {
 	chunks []*chunk
 	bytes  int64
 	limit  int64
+	size   int    // of the next chunk for small frames, in bytes
 	next   op.LSN // of the next entry
 	offset uint64 // bytes of all entries of this line
 }
@@ -41,27 +46,39 @@ type entry struct {
 	to  uint32 // one bit a peer
 }
 
-func newRing(limit int64) *ring { return &ring{limit: limit, next: 1} }
+func newRing(limit int64) *ring { return &ring{limit: limit, next: 1, size: smallestChunk} }
 
-// append gives frame the next LSN and keeps a copy of it.
+// append gives frame the next LSN and keeps it: a large one itself, of a small
+// one a copy.
 func (r *ring) append(frame []byte, to uint32) op.LSN {
 	lsn := r.next
 	r.next++
 	r.offset += uint64(len(frame))
 	wire.Seal(frame, lsn, r.offset)
+	if len(frame) >= wire.LargeData {
+		r.add(&chunk{first: lsn, buf: frame[:len(frame):len(frame)], entries: []entry{{len(frame), to}}})
+		r.size = smallestChunk
+		return lsn
+	}
 	c := r.tail(len(frame))
 	if c == nil {
-		c = &chunk{first: lsn, buf: make([]byte, 0, max(chunkSize, len(frame)))}
-		r.chunks = append(r.chunks, c)
-		r.bytes += int64(cap(c.buf))
-		for r.bytes > r.limit && len(r.chunks) > 1 {
-			r.bytes -= int64(cap(r.chunks[0].buf))
-			r.chunks = slices.Delete(r.chunks, 0, 1)
-		}
+		c = &chunk{first: lsn, buf: make([]byte, 0, max(r.size, len(frame)))}
+		r.size = min(2*r.size, largestChunk)
+		r.add(c)
 	}
 	c.buf = append(c.buf, frame...)
 	c.entries = append(c.entries, entry{len(c.buf), to})
 	return lsn
+}
+
+// add makes c the newest chunk, and room for it.
+func (r *ring) add(c *chunk) {
+	r.chunks = append(r.chunks, c)
+	r.bytes += int64(cap(c.buf))
+	for r.bytes > r.limit && len(r.chunks) > 1 {
+		r.bytes -= int64(cap(r.chunks[0].buf))
+		r.chunks = slices.Delete(r.chunks, 0, 1)
+	}
 }
 
 // tail returns the newest chunk if n more bytes fit without moving it.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -122,5 +124,53 @@ func BenchmarkRingAppend4K(b *testing.B) {
 	b.SetBytes(4096)
 	for b.Loop() {
 		r.append(frame, toAll)
+	}
+}
+
+// Frames of all sizes are kept as they were, however their buffers are used
+// afterwards, and a few small ones between large ones take little room.
+func TestRingKeepsFrames(t *testing.T) {
+	l := &Log{cfg: Config{Line: op.Line{Epoch: op.Epoch{Number: 1}}}, rules: &rules{}, sync: newInSync(nil, 0, nil), ring: newRing(64 << 20)}
+	var want [][]byte
+	for i := range 200 {
+		data := bytes.Repeat([]byte{byte(i)}, []int{10, 100 << 10, 3000, wire.LargeData, 70 << 10}[i%5])
+		o := &op.Op{Kind: op.Write, Path: fmt.Sprint(i), Data: data}
+		if i%10 == 9 {
+			// Large, but not by its data.
+			name := strings.Repeat(string(rune('a'+i/10)), 200)
+			o = &op.Op{Kind: op.PutNames, Path: ".", Names: slices.Repeat([]string{name}, 500)}
+			data = []byte(name)
+		}
+		if _, err := l.order(o, toAll); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, data)
+	}
+	if full := int64(len(want) * 80 << 10); l.ring.bytes > full {
+		t.Errorf("%d bytes are taken, at most %d are needed", l.ring.bytes, full)
+	}
+	for from := op.LSN(1); from < l.ring.next; {
+		run, next, ok := l.ring.read(from, 1, 1<<20)
+		if !ok {
+			t.Fatalf("fell off at %d", from)
+		}
+		frames := wire.NewReader(bytes.NewReader(run))
+		for ; from < next; from++ {
+			h, payload, err := frames.Next()
+			if err != nil {
+				t.Fatalf("LSN %d: %v", from, err)
+			}
+			var o op.Op
+			if err := wire.DecodeOp(h, payload, &o); err != nil {
+				t.Fatal(err)
+			}
+			got := o.Data
+			if o.Kind == op.PutNames {
+				got = []byte(o.Names[0])
+			}
+			if h.LSN != from || !bytes.Equal(got, want[from-1]) {
+				t.Fatalf("LSN %d has become %d with %d bytes", from, h.LSN, len(got))
+			}
+		}
 	}
 }

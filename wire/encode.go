@@ -36,6 +36,10 @@ const (
 	knownAttrs = op.AttrMode | op.AttrOwner | op.AttrRdev | op.AttrSize | op.AttrAtime | op.AttrMtime
 )
 
+// LargeData is the size from which on an op's data is worth an allocation of
+// its own rather than one more copy, in bytes.
+const LargeData = 64 << 10
+
 // AppendOp appends a whole frame for o, which Seal has yet to give its
 // position. It fails if o is not one that may travel, or too large.
 func AppendOp(dst []byte, epoch uint64, o *op.Op) ([]byte, error) {
@@ -43,7 +47,9 @@ func AppendOp(dst []byte, epoch uint64, o *op.Op) ([]byte, error) {
 		return dst, fmt.Errorf("an op of kind %s does not travel", o.Kind)
 	}
 	start := len(dst)
-	dst = slices.Grow(dst, HeaderSize+64+len(o.Path)+len(o.Data)) // mostly enough
+	if len(o.Data) < LargeData {
+		dst = slices.Grow(dst, HeaderSize+64+len(o.Path)+len(o.Data)) // mostly enough
+	} // else appending the data makes the memory, without clearing it first
 	dst = append(dst, make([]byte, HeaderSize+4)...)
 	fields := uint32(0)
 	text := func(bit uint32, s string) {

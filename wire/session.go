@@ -124,12 +124,13 @@ func dialOn(ctx context.Context, conn net.Conn, addr string, lane Lane, tc *tls.
 		tc = tc.Clone()
 		tc.NextProtos = []string{string(lane)}
 		tc.ServerName = host
-		t := tls.Client(conn, tc)
+		below := &corked{Conn: conn}
+		t := tls.Client(below, tc)
 		if err := t.HandshakeContext(ctx); err != nil {
 			return nil, explainTLS(err)
 		}
 		peer = certifiedName(t, addr)
-		conn = t
+		conn = encrypted{t, below}
 	}
 	if err := readAnswer(conn); err != nil {
 		if tc != nil {
@@ -190,13 +191,14 @@ func acceptOn(ctx context.Context, raw net.Conn, tc *tls.Config) (*Session, erro
 	} else {
 		tc = tc.Clone()
 		tc.NextProtos = lanes
-		t := tls.Server(conn, tc)
+		below := &corked{Conn: conn}
+		t := tls.Server(below, tc)
 		if err := t.HandshakeContext(ctx); err != nil {
 			refusePlain(err)
 			return nil, explainTLS(err)
 		}
 		lane, peer = Lane(t.ConnectionState().NegotiatedProtocol), certifiedName(t, peer)
-		conn = t
+		conn = encrypted{t, below}
 	}
 	if lane != LaneOps && lane != LaneBulk {
 		err := fmt.Errorf("lane %q is not served by this version, only %s and %s", lane, LaneOps, LaneBulk)
