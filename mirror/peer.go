@@ -259,9 +259,9 @@ func (p *peer) acked(payload []byte) error {
 	l := p.log
 	l.mu.Lock()
 	p.heard = time.Now()
-	if a.Applied > p.sent || a.Durable > a.Applied || a.Offset > l.ring.offset {
+	if sent := p.sent; a.Applied > sent || a.Durable > a.Applied || a.Offset > l.ring.offset {
 		l.mu.Unlock()
-		return fmt.Errorf("%w: ack of applied %d, durable %d when %d was the last op sent", errProto, a.Applied, a.Durable, p.sent)
+		return fmt.Errorf("%w: ack of applied %d, durable %d when %d was the last op sent", errProto, a.Applied, a.Durable, sent)
 	}
 	p.applied, p.durable, p.ackedOff = max(p.applied, a.Applied), max(p.durable, a.Durable), max(p.ackedOff, a.Offset)
 	node, applied, durable := p.node, p.applied, p.durable
