@@ -17,7 +17,7 @@ VENV   := build/venv
 SUITES := build/suites
 LINT   := build/golangci-lint-v2.15.0
 
-.PHONY: help build demo test check lint unit end-to-end soak bench fuzz suites clean venv fuse glusterfs suites-installed suite-programs
+.PHONY: help build demo test check lint unit end-to-end soak bench fuzz suites clean venv fuse glusterfs suites-installed suite-programs servers-installed
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ build: ## build the program as build/standbyfs
 demo: build venv fuse ## ZEO on a mirrored mount, its machine killed, a mirror promoted: a story of a minute
 	$(VENV)/bin/python demo/demo.py $(BINARY) --logs build/demo-failure
 
-test: check lint unit suites end-to-end ## everything: vet, gofmt, lint, all tests with the race detector, others' suites, end to end with ZEO
+test: check lint unit suites end-to-end ## everything: vet, gofmt, lint, all tests with the race detector, others' suites, end to end with servers
 
 check: ## go vet and gofmt
 	$(GO) vet ./...
@@ -37,20 +37,22 @@ check: ## go vet and gofmt
 lint: $(LINT) ## golangci-lint, with the import rules of ARCHITECTURE.md
 	$(LINT) run ./...
 
-unit: fuse ## all tests but the suites and the rounds with ZEO, with the race detector (but for the model, which is one search)
+unit: fuse ## all tests but the suites and those with servers, with the race detector (but for the model, which is one search)
 	$(GO) test -timeout $(TIMEOUT) ./mirror/model
-	$(GO) test -race -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v -e /tests/zodb -e /tests/suites -e /mirror/model)
+	$(GO) test -race -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v -e /tests/zodb -e /tests/servers -e /tests/suites -e /mirror/model)
 
-end-to-end: venv fuse ## rounds of kills under ZEO, with real processes
+end-to-end: servers-installed fuse ## rounds of kills under ZEO and other servers, with real processes; ZODB's and ZEO's own tests
 	$(GO) test -count=1 -timeout $(TIMEOUT) -v ./tests/zodb
+	$(GO) test -count=1 -timeout $(TIMEOUT) -v ./tests/servers
 
 suites: suites-installed ## suites that others wrote, on mounts of each kind; TIMES=10 for longer
 	TIMES=$(TIMES) $(GO) test -count=1 -timeout 3h ./tests/suites
 
-soak: venv suites-installed ## a million files (FILES), suites ten times as long (TIMES), ROUNDS=50 of kills: hours
+soak: servers-installed suites-installed ## a million files (FILES), suites ten times as long (TIMES), ROUNDS=50 of kills: hours
 	FILES=$(FILES) $(GO) test -count=1 -timeout 3h -v -run '^TestForget$$' ./fs
 	TIMES=$(if $(filter 1,$(TIMES)),10,$(TIMES)) FILES=$(FILES) $(GO) test -count=1 -timeout 9h -v ./tests/suites
 	ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 3h -v ./tests/zodb
+	ROUNDS=$(ROUNDS) LONG=1 $(GO) test -count=1 -timeout 5h -v ./tests/servers
 
 bench: build venv fuse $(if $(PEERS),glusterfs) ## measure against other file systems: BENCH=full, PEERS=1, DELAY=1ms, ARGS=... (docs/performance.md)
 	$(GO) build -o build/benchmark ./tests/bench
@@ -69,7 +71,8 @@ clean: ## remove build/
 
 # What has to be installed is installed here, and only when it is not there:
 # ZEO and what it needs from PyPI into build/venv, golangci-lint from the Go
-# module proxy into build/, and Debian's packages for Python's venv module.
+# module proxy into build/, and Debian's packages for Python's venv module and
+# for the servers that tests/servers runs.
 
 venv: $(VENV)/.installed
 
@@ -79,6 +82,14 @@ $(VENV)/.installed: demo/requirements.txt
 	@echo "installing ZEO and ZODB into $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r demo/requirements.txt
+	@touch $@
+
+servers-installed: venv $(VENV)/.servers
+	@tests/servers/install.sh
+
+$(VENV)/.servers: tests/servers/requirements.txt $(VENV)/.installed
+	@echo "installing LMDB and what runs ZODB's tests into $(VENV)"
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 suites-installed: fuse suite-programs $(SUITES)/bin/pjdfstest $(SUITES)/bin/test_syscalls
