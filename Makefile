@@ -17,7 +17,7 @@ VENV   := build/venv
 SUITES := build/suites
 LINT   := build/golangci-lint-v2.15.0
 
-.PHONY: help build demo test check lint unit end-to-end soak bench fuzz suites clean venv fuse glusterfs suites-installed suite-programs servers-installed
+.PHONY: help build demo test check lint unit end-to-end soak bench fuzz suites clean venv fuse benchmark glusterfs suites-installed suite-programs servers-installed
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,14 +48,14 @@ end-to-end: servers-installed fuse ## rounds of kills under ZEO and other server
 suites: suites-installed ## suites that others wrote, on mounts of each kind; TIMES=10 for longer
 	TIMES=$(TIMES) $(GO) test -count=1 -timeout 3h ./tests/suites
 
-soak: servers-installed suites-installed ## a million files (FILES), suites ten times as long (TIMES), ROUNDS=50 of kills: hours
+soak: servers-installed suites-installed benchmark ## a million files (FILES), suites ten times as long (TIMES), ROUNDS=50 of kills, 10 GB: hours
 	FILES=$(FILES) $(GO) test -count=1 -timeout 3h -v -run '^TestForget$$' ./fs
 	TIMES=$(if $(filter 1,$(TIMES)),10,$(TIMES)) FILES=$(FILES) $(GO) test -count=1 -timeout 9h -v ./tests/suites
 	ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 3h -v ./tests/zodb
 	ROUNDS=$(ROUNDS) LONG=1 $(GO) test -count=1 -timeout 5h -v ./tests/servers
+	build/benchmark -soak
 
-bench: build venv fuse $(if $(PEERS),glusterfs) ## measure against other file systems: BENCH=full, PEERS=1, DELAY=1ms, ARGS=... (docs/performance.md)
-	$(GO) build -o build/benchmark ./tests/bench
+bench: benchmark servers-installed $(if $(PEERS),glusterfs) ## measure against other file systems: BENCH=full, PEERS=1, DELAY=1ms, ARGS=... (docs/performance.md)
 	build/benchmark $(if $(filter full,$(BENCH)),-full) $(if $(PEERS),-peers) $(if $(DELAY),-delay $(DELAY)) $(ARGS)
 
 fuzz: ## fuzz every decoder for FUZZTIME=30s each
@@ -128,6 +128,9 @@ $(SUITES)/bin/test_syscalls:
 
 fuse:
 	@test -c /dev/fuse || modprobe fuse || { echo "no /dev/fuse: this kernel needs the fuse module"; exit 1; }
+
+benchmark: build fuse
+	$(GO) build -o build/benchmark ./tests/bench
 
 glusterfs:
 	@command -v glusterd >/dev/null || { \
