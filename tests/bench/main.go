@@ -101,7 +101,7 @@ func parseSettings(args []string) (settings, error) {
 	flags.DurationVar(&s.delay, "delay", 0, "put the mirrors at a distance: each byte arrives so much later, in each direction: `TIME`")
 	flags.BoolVar(&s.full, "full", false, "every configuration on every row")
 	flags.BoolVar(&s.peers, "peers", false, "GlusterFS, too")
-	flags.BoolVar(&s.list, "list", false, "list the rows and stop")
+	flags.BoolVar(&s.list, "list", false, "list the rows and stop; with -full those of a full run, too")
 	flags.StringVar(&s.profile, "profile", "", "afterwards, take profiles of the servers with perf: of `WHAT` missed its ratio (missed), or of all rows (all)")
 	flags.BoolVar(&s.soaking, "soak", false, "measure nothing: watch what op1, or -configs, holds while much flows through it")
 	flags.IntVar(&s.soak.megabytes, "soak-mib", 10<<10, "write `MIB` in a soak")
@@ -134,7 +134,7 @@ func (s *settings) plan() (plan, error) {
 	if err != nil {
 		return pl, fmt.Errorf("-run: %w", err)
 	}
-	pl.rows = choose(rows(), match)
+	pl.rows = choose(rows(), match, s.full)
 	if len(pl.rows) == 0 {
 		return pl, fmt.Errorf("no row matches -run %q", s.run)
 	}
@@ -193,7 +193,7 @@ func benchMain(args []string, w io.Writer) (err error) {
 	}
 	if s.list {
 		for _, r := range pl.rows {
-			fmt.Fprintf(w, "%-14s %s\n", r.Name, r.Title)
+			fmt.Fprintf(w, "%-20s %s\n", r.Name, r.Title)
 		}
 		return nil
 	}

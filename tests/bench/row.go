@@ -18,6 +18,7 @@ type row struct {
 	Configs []string `json:"configs"`
 	Targets []target `json:"targets,omitempty"`
 	Repeats int      `json:"repeats,omitempty"` // 0: as many as the run has
+	Full    bool     `json:"full,omitempty"`    // only in a full run, or when asked for by name
 }
 
 // target is a ratio to be reached: Config's rate over Over's, at least Want, or
@@ -54,6 +55,7 @@ func rows() []row {
 	add := func(r row, phase string, want ratios, extra ...string) {
 		r.Phase, r.Targets = phase, want.targets()
 		r.Configs = append(slices.Clone(standard), extra...)
+		r.Full = r.Full || r.Work.Threads == 64 && r.Work.Kind != "write" || r.Work.Threads == 64 && r.Work.Size > 4<<10
 		if want, ok := overGluster(r.Name); ok {
 			r.Targets = append(r.Targets, target{Config: "op1", Over: "gluster2", Want: want})
 		}
@@ -83,18 +85,18 @@ func rows() []row {
 		name, title string
 		bytes       int
 	}{{"write128k", "128K writes", 128 << 10}, {"write1m", "1M writes", 1 << 20}} {
-		for _, n := range []int{1, 8} {
+		for _, n := range []int{1, 8, 64} {
 			add(row{Name: fmt.Sprintf("%s/%d", size.name, n), Title: size.title + ", " + threads(n), Unit: "write",
 				Work: work{Kind: "write", Threads: n, Size: size.bytes, Keep: true}}, "write", ratios{loopback: 1.4, op: .5, barrier: .5})
 		}
 	}
-	for _, n := range []int{1, 8} {
+	for _, n := range []int{1, 8, 64} {
 		add(row{Name: fmt.Sprintf("random4k/%d", n), Title: "4K random + fsync, " + threads(n), Unit: "write",
 			Work: work{Kind: "random", Threads: n, Size: 4 << 10, Keep: true}}, "write", ratios{})
 		add(row{Name: fmt.Sprintf("append4k/%d", n), Title: "4K append, every 8th synced, " + threads(n), Unit: "append",
 			Work: work{Kind: "append", Threads: n, Size: 4 << 10, Every: 8}}, "append", ratios{})
 	}
-	for _, n := range []int{1, 8} {
+	for _, n := range []int{1, 8, 64} {
 		add(row{Name: fmt.Sprintf("read4k/%d", n), Title: "4K reads, cached, " + threads(n), Unit: "read",
 			Work: work{Kind: "read", Threads: n, Size: 4 << 10, Keep: true}}, "read", ratios{1, .95, 1, 1})
 		add(row{Name: fmt.Sprintf("read1m/%d", n), Title: "1M reads, opened anew, " + threads(n), Unit: "read",
@@ -104,12 +106,12 @@ func rows() []row {
 		Work: work{Kind: "cold", Threads: 1, Size: 4 << 10, Keep: true}}, "read", ratios{})
 	add(row{Name: "mmap", Title: "mmap reads, cached, 1 thread", Unit: "page",
 		Work: work{Kind: "mapped", Threads: 1, Size: 4 << 10, Keep: true}}, "read", ratios{})
-	for _, n := range []int{1, 8} {
+	for _, n := range []int{1, 8, 64} {
 		for _, phase := range []struct {
 			name, title string
 			loopback    float64
 		}{{"create", "create", 1}, {"stat", "stat, cold names", 1.4}, {"rename", "rename", 1}, {"unlink", "unlink", 2}} {
-			mirror := pick(n, .3, .6, 0)
+			mirror := pick(n, .3, .6, .6)
 			var extra []string
 			if phase.name == "create" {
 				extra = more
@@ -142,6 +144,10 @@ func rows() []row {
 		}
 		add(row{Name: fmt.Sprintf("zeo-small/%d", n), Title: title, Unit: "commit",
 			Work: work{Kind: "zodb", Flavor: "small", Threads: n}}, "commit", ratios{native: .8, barrier: .85})
+	}
+	for _, kind := range []string{"large", "blob"} {
+		add(row{Name: fmt.Sprintf("zeo-%s/1", kind), Title: fmt.Sprintf("ZEO commits, %s, 1 client", kind), Unit: "commit", Full: true,
+			Work: work{Kind: "zodb", Flavor: kind, Threads: 1}}, "commit", ratios{})
 	}
 	for _, journal := range []string{"delete", "wal"} {
 		add(row{Name: "sqlite-" + journal, Title: "SQLite transactions, " + journal, Unit: "transaction",
@@ -194,7 +200,9 @@ func (r *row) distant() {
 	}
 }
 
-// choose returns the rows whose names match.
-func choose(all []row, match *regexp.Regexp) []row {
-	return slices.DeleteFunc(slices.Clone(all), func(r row) bool { return !match.MatchString(r.Name) })
+// choose returns the rows whose names match; without an expression those that
+// are not for a full run only, unless it is one.
+func choose(all []row, match *regexp.Regexp, full bool) []row {
+	full = full || match.String() != ""
+	return slices.DeleteFunc(slices.Clone(all), func(r row) bool { return !match.MatchString(r.Name) || r.Full && !full })
 }
