@@ -3,6 +3,7 @@ package fs
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,7 +15,7 @@ import (
 //
 // The kernel takes the locks of what it forgets, which the failed call holds
 // until it has its reply. So nobody waits for these: each is a goroutine, of
-// which the server sees the end.
+// which the server sees the end. Attributes alone are forgotten without locks.
 
 // Codes of notifications: enum fuse_notify_code of the kernel's
 // include/uapi/linux/fuse.h.
@@ -28,6 +29,15 @@ func (s *server) distrust(node uint64) {
 	b := notification(notifyInvalInode, 24)
 	binary.NativeEndian.PutUint64(b[outHeaderSize:], node) // from offset 0 to the end
 	s.notify(b)
+}
+
+// distrustAttr makes the kernel forget an inode's attributes, and returns when
+// it has. This takes no lock that a call holds, so a handler may wait for it.
+func (s *server) distrustAttr(node uint64) {
+	b := notification(notifyInvalInode, 24)
+	binary.NativeEndian.PutUint64(b[outHeaderSize:], node)
+	binary.NativeEndian.PutUint64(b[outHeaderSize+8:], math.MaxUint64) // offset -1: no pages
+	s.give(b)
 }
 
 // distrustName makes the kernel forget what a name means, and the attributes of
@@ -50,11 +60,14 @@ func notification(code uint32, size int) []byte {
 
 // notify sends a message that answers no request.
 func (s *server) notify(message []byte) {
-	s.notices.Go(func() {
-		err := s.dev.write(message)
-		// ENOENT and ENOTDIR: it knows nothing of it.
-		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) && !gone(err) {
-			s.log.Error("the kernel does not forget what may be wrong: remount to be sure", "error", err)
-		}
-	})
+	s.notices.Go(func() { s.give(message) })
+}
+
+// give hands a message to the kernel and returns when it was heeded.
+func (s *server) give(message []byte) {
+	err := s.dev.write(message)
+	// ENOENT and ENOTDIR: it knows nothing of it.
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) && !gone(err) {
+		s.log.Error("the kernel does not forget what may be wrong: remount to be sure", "error", err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/standbyfs/standbyfs/fs"
 	"golang.org/x/sys/unix"
@@ -205,6 +206,23 @@ func renameFlags(t *testing.T, dir string) {
 	want(t, "a directory over a full one", rename("empty", "b", 0), unix.ENOTEMPTY)
 	must(t, rename("b", "empty", 0))
 	want(t, "a directory into itself", rename("d", "d/x", 0), unix.EINVAL)
+}
+
+// failedWhiteout sees the time that ext4 changes even though the rename fails.
+func failedWhiteout(t *testing.T, dir string) {
+	must(t, os.MkdirAll(dir+"/from/d", 0o755))
+	must(t, os.MkdirAll(dir+"/full/d", 0o755))
+	past := time.Unix(1_000_000_000, 0)
+	must(t, os.Chtimes(dir+"/from", past, past))
+	before := stat(t, dir+"/from")
+	err := unix.Renameat2(unix.AT_FDCWD, dir+"/from/d", unix.AT_FDCWD, dir+"/full", unix.RENAME_WHITEOUT)
+	want(t, "a directory over a full one", err, unix.ENOTEMPTY)
+	after := stat(t, dir+"/from")
+	var asked unix.Statx_t // of the file system itself, never of a cache
+	must(t, unix.Statx(unix.AT_FDCWD, dir+"/from", unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &asked))
+	if after.Mtim.Sec != asked.Mtime.Sec || after.Mtim.Nsec != int64(asked.Mtime.Nsec) {
+		t.Errorf("mtime was %v and seems to be %v, but is %v", before.Mtim, after.Mtim, asked.Mtime)
+	}
 }
 
 func renameDirectory(t *testing.T, dir string) {

@@ -28,6 +28,7 @@ var posixCases = map[string]func(t *testing.T, dir string){
 	"HardLinks":          hardLinks,
 	"LinkUnknownName":    linkUnknownName,
 	"RenameFlags":        renameFlags,
+	"FailedWhiteout":     failedWhiteout,
 	"RenameDirectory":    renameDirectory,
 	"Tmpfile":            tmpfile,
 	"SetgidDirectory":    setgidDirectory,

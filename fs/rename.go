@@ -20,6 +20,9 @@ func (f *front) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newNa
 		return status(err)
 	}
 	acks, err := f.rename(cancel, from, to, in)
+	if err != nil && in.Flags&unix.RENAME_WHITEOUT != 0 {
+		f.server.distrustAttr(in.NodeId) // its mtime may be new: see rename
+	}
 	return f.after(&in.InHeader, err, func() {
 		f.server.distrustName(in.NodeId, oldName)
 		f.server.distrustName(in.Newdir, newName)
