@@ -15,6 +15,7 @@ var weights = [numKinds]int{
 	Ftruncate: 16, Fallocate: 30, CopyRange: 20, SeekHole: 8, SeekData: 8, Rename: 45, Link: 18, Symlink: 10,
 	Unlink: 28, Mkdir: 30, Rmdir: 12, Mknod: 6, Chmod: 10, Fchmod: 8, Chown: 10, Fchown: 8, Utimens: 12,
 	Futimens: 12, Setxattr: 14, Fsetxattr: 10, Removexattr: 8, Fsync: 8, Fdatasync: 6, Readdir: 8,
+	Map: 40, Unmap: 5, Store: 60, Load: 30, SetLock: 24, GetLock: 12, Flock: 12, Umask: 4, Reclaim: 6, Kill: 3,
 }
 
 // Options bounds what Generate makes.
@@ -25,6 +26,7 @@ type Options struct {
 	// once it was read and is in the page cache, which says nothing about what
 	// anybody did to the file: then where the holes are is not compared.
 	Unwritten bool
+	Crew      bool // the steps are made by several processes
 }
 
 // aspects says what to leave out of a comparison of trees.
@@ -52,9 +54,12 @@ type generator struct {
 }
 
 func (g generator) step() Step {
-	total := 0
-	for _, w := range weights {
-		total += w
+	weights, total := weights, 0
+	for kind := range weights {
+		if Kind(kind).forCrew() && !g.Crew {
+			weights[kind] = 0
+		}
+		total += weights[kind]
 	}
 	at, kind := g.IntN(total), Kind(0)
 	for at >= weights[kind] {
@@ -65,11 +70,14 @@ func (g generator) step() Step {
 		kind = Pread
 	}
 	s := Step{
-		Kind: kind, Dir: -1, FD: g.IntN(NumSlots), FD2: g.IntN(NumSlots),
+		Kind: kind, Dir: -1, FD: g.slot(), FD2: g.slot(),
 		Off: g.offset(), Off2: g.offset(), Len: g.length(), Mode: g.mode(), ID: 1 + g.IntN(1000),
 	}
 	if g.IntN(6) == 0 {
-		s.Dir = g.IntN(NumSlots)
+		s.Dir = g.slot()
+	}
+	if g.Crew {
+		s.Proc = pick(g, 0, 0, 0, 0, 0, 1, 1, 2)
 	}
 	switch kind {
 	case Open:
@@ -99,12 +107,25 @@ func (g generator) step() Step {
 		s.Len = pick(g, int64(0), 1, 10, 100, 100, 300, 6000)
 	case Removexattr:
 		s.Path, s.Name = g.path(false), g.xattr()
+	case Map, SetLock, GetLock, Flock:
+		s.Flags = pick(g, 0, 0, 0, 1, 1, 2)
+		s.Len = pick(g, s.Len, s.Len, g.Int64N(1<<20))
+	case Umask:
+		s.Mode = pick(g, uint32(0), 0, 0o022, 0o027, 0o077)
 	case Mkdir, Rmdir, Readdir:
 		s.Path = g.path(true)
 	case Truncate, Unlink, Chmod, Chown, Utimens, LinkFD:
 		s.Path = g.path(false)
 	}
 	return s
+}
+
+// slot picks a descriptor: of several processes each has fewer.
+func (g generator) slot() int {
+	if g.Crew {
+		return g.IntN(NumSlots / 2)
+	}
+	return g.IntN(NumSlots)
 }
 
 // path makes a path of one to three names, half of them of one. Directories
@@ -142,11 +163,14 @@ func (g generator) openFlags() int {
 	flags := pick(g, unix.O_RDONLY, unix.O_WRONLY, unix.O_RDWR, unix.O_RDWR, unix.O_RDWR)
 	for _, may := range []struct{ bit, oneIn int }{
 		{unix.O_CREAT, 2}, {unix.O_EXCL, 6}, {unix.O_TRUNC, 6}, {unix.O_APPEND, 6}, {unix.O_DSYNC, 20},
-		{unix.O_SYNC, 20}, {unix.O_NOFOLLOW, 10},
+		{unix.O_SYNC, 20}, {unix.O_NOFOLLOW, 10}, {unix.O_DIRECT, 10},
 	} {
 		if g.IntN(may.oneIn) == 0 {
 			flags |= may.bit
 		}
+	}
+	if flags&unix.O_DIRECT != 0 {
+		flags &^= unix.O_APPEND // the end of a file is hardly ever where O_DIRECT may write
 	}
 	if g.IntN(8) == 0 {
 		flags = unix.O_RDONLY | unix.O_DIRECTORY
@@ -180,7 +204,7 @@ func (g generator) mode() uint32 {
 }
 
 func (g generator) xattr() string {
-	return pick(g, "user.one", "user.one", "user.two", "trusted.three", "security.four", "user."+strings.Repeat("n", 250),
+	return pick(g, "user.one", "user.one", "user.two", accessList, accessList, defaultList, defaultList, "trusted.three", "security.four", "user."+strings.Repeat("n", 250),
 		"user."+strings.Repeat("n", 251), "nonsense.five")
 }
 

@@ -24,6 +24,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	Member()
 	harness.NoUmask()
 	os.Exit(m.Run())
 }
@@ -48,7 +49,9 @@ func seeds(t *testing.T, number int) []uint64 {
 
 // options returns what the sequence of a seed is made of. Every other one
 // reserves space.
-func options(seed uint64) Options { return Options{Huge: true, Unwritten: seed%2 == 1} }
+func options(seed uint64) Options {
+	return Options{Huge: true, Unwritten: seed%2 == 1, Crew: true}
+}
 
 // sequence generates the steps of a seed, or those of them that -keep names.
 func sequence(t *testing.T, seed uint64, o Options) []Step {
@@ -75,12 +78,22 @@ type arena struct {
 	made          int
 }
 
+// reachable lets every user reach what lies below the test's directories: not
+// every process of a crew is root.
+func reachable(t *testing.T) {
+	t.Helper()
+	if err := os.Chmod(filepath.Dir(t.TempDir()), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (a *arena) pair(t *testing.T) (plain, judged string) {
 	t.Helper()
 	a.made++
+	reachable(t)
 	name := fmt.Sprintf("run%d", a.made)
 	for _, dir := range []string{a.plain, a.judged} {
-		if err := unix.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+		if err := unix.Mkdir(filepath.Join(dir, name), 0o777); err != nil {
 			t.Fatalf("mkdir %s/%s: %v", dir, name, err)
 		}
 	}
@@ -93,7 +106,7 @@ func (a *arena) run(t *testing.T, seed uint64, o Options, between func(i int)) {
 	t.Helper()
 	steps := sequence(t, seed, o)
 	plain, judged := a.pair(t)
-	m, err := Run(steps, plain, judged, o.aspects(), between)
+	m, err := Run(steps, plain, judged, o, between)
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
@@ -107,7 +120,7 @@ func (a *arena) run(t *testing.T, seed uint64, o Options, between func(i int)) {
 	last := m
 	keep := Shrink(steps[:m.Index+1], 20*time.Second, func(some []Step) bool {
 		plain, judged := a.pair(t)
-		m, err := Run(some, plain, judged, o.aspects(), nil)
+		m, err := Run(some, plain, judged, o, nil)
 		if m != nil {
 			last = m
 		}
@@ -139,7 +152,7 @@ func TestFindsAndShrinks(t *testing.T) {
 	a := arena{plain: t.TempDir(), judged: t.TempDir()}
 	broken := func(steps []Step) *Mismatch {
 		plain, judged := a.pair(t)
-		m, err := Run(steps, plain, judged, Options{}.aspects(), func(int) {
+		m, err := Run(steps, plain, judged, Options{}, func(int) {
 			// Somebody makes every directory of the judged tree world-writable.
 			filepath.WalkDir(judged, func(path string, d os.DirEntry, err error) error {
 				if err == nil && d.IsDir() && path != judged {

@@ -18,17 +18,23 @@ import (
 const threads = 6
 
 // crowd runs several sequences at once in the same directory and returns when
-// all have ended. Whoever comes first is left to chance, so there is no model:
-// what counts is that everybody sees the same in the end.
+// all have ended: some by threads of this process, some by a crew each.
+// Whoever comes first is left to chance, so there is no model: what counts is
+// that everybody sees the same in the end.
 func crowd(t *testing.T, dir string, seed uint64) {
 	t.Helper()
+	reachable(t)
 	var all sync.WaitGroup
 	for i := range uint64(threads) {
+		o := Options{Crew: i%2 == 1}
+		a, err := newActor(dir, o)
+		if err != nil {
+			t.Fatal(err)
+		}
 		all.Go(func() {
-			w := NewWorld(dir)
-			defer w.Close()
-			for _, s := range Generate(seed*threads+i, *opsFlag, Options{}) {
-				w.Do(s)
+			defer a.Close()
+			for _, s := range Generate(seed*threads+i, *opsFlag, o) {
+				a.Do(s)
 			}
 		})
 	}
@@ -65,7 +71,7 @@ func TestParallelMirrored(t *testing.T) {
 			seed := seeds(t, 1)[0]
 			c := cluster(t, harness.Options{Mirrors: 2, Mirroring: daemon.Mirroring{Sync: level}})
 			dir := c.Primary.Path("shared")
-			if err := unix.Mkdir(dir, 0o755); err != nil {
+			if err := unix.Mkdir(dir, 0o777); err != nil {
 				t.Fatal(err)
 			}
 			crowd(t, dir, seed)
@@ -97,7 +103,9 @@ func TestParallelMirrored(t *testing.T) {
 				if round%2 == 1 {
 					spoil(t, m.Replica, r)
 				}
-				m.Start(daemon.Mirror)
+				// A process that a crew is just starting has, for a moment, a copy of
+				// the descriptor that the mirror's directory was locked by.
+				harness.Eventually(t, "the mirror to start again", func() bool { return m.TryStart(daemon.Mirror) == nil })
 				c.Primary.WaitInSync(2)
 			}
 		})

@@ -24,15 +24,36 @@ func (m *Mismatch) String() string {
 	return fmt.Sprintf("step %d: %s\n%s", m.Index, m.Step, m.What)
 }
 
+// actor makes steps: a World or a Crew.
+type actor interface {
+	Do(s Step) Outcome
+	Close()
+}
+
+func newActor(root string, o Options) (actor, error) {
+	if o.Crew {
+		return NewCrew(root)
+	}
+	return NewWorld(root), nil
+}
+
 // Run makes each step first in the directory plain and then in judged, both of
 // them empty, and returns the first difference, nil if there is none. Before
 // each step it calls between, if that is not nil, with the step's index. Of the
-// trees it compares all but what without names. An error is about reading the
-// directories.
-func Run(steps []Step, plain, judged string, without harness.Aspects, between func(i int)) (*Mismatch, error) {
-	a, b := NewWorld(plain), NewWorld(judged)
+// trees it compares what the options of the sequence leave equal. An error is
+// about reading the directories, or about starting processes.
+func Run(steps []Step, plain, judged string, o Options, between func(i int)) (*Mismatch, error) {
+	a, err := newActor(plain, o)
+	if err != nil {
+		return nil, err
+	}
 	defer a.Close()
+	b, err := newActor(judged, o)
+	if err != nil {
+		return nil, err
+	}
 	defer b.Close()
+	without := o.aspects()
 	for i, s := range steps {
 		if between != nil {
 			between(i)

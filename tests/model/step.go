@@ -3,6 +3,10 @@
 // attributes, xattrs, contents, holes. A plain directory of the disk is the
 // model, a standbyfs mount is what is judged by it.
 //
+// The steps are made by a crew of processes (crew.go), one of them an ordinary
+// user's, which also map files (mapping.go), lock them (lock.go), and lose what
+// the kernel caches for them.
+//
 // A sequence follows from its seed alone, never from what its steps return, so
 // that a failing one is replayed by its seed and made shorter by leaving steps
 // out (run.go). The names are few, so that steps collide.
@@ -52,6 +56,19 @@ const (
 	Fsync            //
 	Fdatasync        //
 	Readdir          //
+
+	// The rest is for crews: who serves a mount must not map its files, and some
+	// of it is about processes.
+	Map     // a part of a file into memory; Flags: to be written, read, private
+	Unmap   //
+	Store   // through a mapping
+	Load    //
+	SetLock // fcntl(2), of the process or of the descriptor; Flags: read, write, none
+	GetLock // who holds one that is in the way
+	Flock   // Flags: shared, exclusive, none
+	Umask   //
+	Reclaim // take away what the kernel caches for the crew
+	Kill    // and start the process again
 	numKinds
 )
 
@@ -59,8 +76,11 @@ var kindNames = [numKinds]string{
 	"open", "tmpfile", "linkfd", "close", "write", "pwrite", "read", "pread", "truncate", "ftruncate",
 	"fallocate", "copyrange", "seekhole", "seekdata", "rename", "link", "symlink", "unlink", "mkdir", "rmdir",
 	"mknod", "chmod", "fchmod", "chown", "fchown", "utimens", "futimens", "setxattr", "fsetxattr", "removexattr",
-	"fsync", "fdatasync", "readdir",
+	"fsync", "fdatasync", "readdir", "map", "unmap", "store", "load", "setlock", "getlock", "flock", "umask", "reclaim", "kill",
 }
+
+// forCrew reports whether only a crew makes such a step.
+func (k Kind) forCrew() bool { return k >= Map }
 
 // String returns the kind's name.
 func (k Kind) String() string { return kindNames[k] }
@@ -71,6 +91,7 @@ const NumSlots = 6
 // Step is one call. Which fields count depends on the kind.
 type Step struct {
 	Kind        Kind
+	Proc        int // which process of a crew makes the call
 	Path, Path2 string
 	Dir         int // the slot of the directory that Path starts from; -1 is the world's root
 	FD, FD2     int // slots
@@ -85,7 +106,7 @@ type Step struct {
 // String prints the step for a failing run.
 func (s Step) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-10s", s.Kind)
+	fmt.Fprintf(&b, "%d %-10s", s.Proc, s.Kind)
 	if s.Path != "" {
 		fmt.Fprintf(&b, " %q", s.Path)
 	}
@@ -127,6 +148,13 @@ func (s Step) flagNames() string {
 		}
 		add(unix.O_DIRECTORY, "DIRECTORY")
 		add(unix.O_NOFOLLOW, "NOFOLLOW")
+		add(unix.O_DIRECT, "DIRECT")
+	case Map:
+		names = append(names, [...]string{"SHARED", "READ", "PRIVATE"}[s.Flags])
+	case SetLock, GetLock:
+		names = append(names, [...]string{"RDLCK", "WRLCK", "UNLCK"}[s.Flags], [...]string{"OFD", "POSIX"}[s.ID%2])
+	case Flock:
+		names = append(names, [...]string{"SH", "EX", "UN"}[s.Flags])
 	case Rename:
 		add(unix.RENAME_NOREPLACE, "NOREPLACE")
 		add(unix.RENAME_EXCHANGE, "EXCHANGE")

@@ -18,6 +18,7 @@ import (
 type World struct {
 	root  string
 	slots [NumSlots]int
+	maps  [NumSlots]*mapping
 }
 
 // NewWorld returns a world below the existing directory root.
@@ -33,6 +34,7 @@ func NewWorld(root string) *World {
 func (w *World) Close() {
 	for i := range w.slots {
 		w.closeSlot(i)
+		w.unmap(i)
 	}
 }
 
@@ -114,24 +116,27 @@ func (w *World) call(s Step) (n int64, text string, err error) {
 		if !isRegular(fd) {
 			return 0, "not a file", nil
 		}
-		var m int
-		if s.Kind == Write {
-			m, err = unix.Write(fd, data(s))
-		} else {
-			m, err = unix.Pwrite(fd, data(s), s.Off)
+		if s.Kind == Pwrite {
+			m, err := overwrite(fd, data(s), s.Off)
+			return int64(m), "", err
 		}
+		_, length := allowed(fd, 0, s.Len)
+		buf := aligned(length)
+		copy(buf, data(s))
+		align(fd)
+		m, err := unix.Write(fd, buf)
 		return int64(m), "", err
 	case Read, Pread:
 		if !isRegular(fd) {
 			return 0, "not a file", nil
 		}
-		buf := make([]byte, s.Len)
-		var m int
-		if s.Kind == Read {
-			m, err = unix.Read(fd, buf)
-		} else {
-			m, err = unix.Pread(fd, buf, s.Off)
+		if s.Kind == Pread {
+			return digest(fd, s.Off, s.Len)
 		}
+		_, length := allowed(fd, 0, s.Len)
+		buf := aligned(length)
+		align(fd)
+		m, err := unix.Read(fd, buf)
 		if err != nil {
 			return int64(m), "", err
 		}
@@ -147,6 +152,10 @@ func (w *World) call(s Step) (n int64, text string, err error) {
 	case Fallocate:
 		return 0, "", unix.Fallocate(fd, uint32(s.Flags), s.Off, s.Len)
 	case CopyRange:
+		// The end of the source is hardly ever where O_DIRECT may write.
+		if direct(fd) || direct(w.slots[s.FD2]) {
+			return 0, "O_DIRECT", nil
+		}
 		from, to := s.Off, s.Off2
 		m, err := unix.CopyFileRange(fd, &from, w.slots[s.FD2], &to, int(s.Len), 0)
 		return int64(m), fmt.Sprintf("offsets %d %d", from, to), err
@@ -208,6 +217,24 @@ func (w *World) call(s Step) (n int64, text string, err error) {
 	case Readdir:
 		text, err := w.readdir(dir, path)
 		return 0, text, err
+	case Map:
+		return 0, "", w.mapFile(s)
+	case Unmap:
+		return 0, "", w.unmap(s.FD)
+	case Store:
+		return w.store(s)
+	case Load:
+		if w.maps[s.FD] == nil {
+			return 0, "", unix.ENOENT
+		}
+		return 0, w.maps[s.FD].load(), nil
+	case SetLock, GetLock, Flock:
+		text, err := w.lock(s)
+		return 0, text, err
+	case Umask:
+		return int64(unix.Umask(int(s.Mode))), "", nil
+	case Reclaim:
+		return 0, "", unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
 	}
 	panic("step of no kind")
 }
@@ -287,8 +314,6 @@ func data(s Step) []byte {
 	return b
 }
 
-func value(s Step) []byte { return data(s) }
-
 func owner(s Step) (uid, gid int) {
 	switch s.ID % 4 {
 	case 0:
@@ -297,6 +322,9 @@ func owner(s Step) (uid, gid int) {
 		return -1, s.ID
 	case 2:
 		return 0, 0
+	}
+	if s.ID%3 == 0 {
+		return memberID, memberID
 	}
 	return s.ID, s.ID + 1
 }
