@@ -61,7 +61,8 @@ func (l *Log) join(ctx context.Context, p *peer) error {
 	}
 	l.enter(&op.Op{Kind: op.Join, Path: op.Root, Member: node, Members: set}, func(at op.LSN) {
 		l.sync.join(node, at, p.applied, p.durable, l.now())
-		p.reason = ""
+		// Whoever sees it in the set finds it level.
+		p.pending, p.state, p.reason = nil, StateInSync, ""
 	})
 	l.event("joined", name+" is in sync")
 	return nil
