@@ -3,6 +3,7 @@ package servers
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -223,7 +224,7 @@ func (g *game) ask(verb string, args ...string) {
 // keep copies what a failed test leaves behind.
 func (g *game) keep() {
 	to := filepath.Join(root(g.T), "build/servers-failure", strings.ReplaceAll(g.Name(), "/", "-"))
-	if err := os.MkdirAll(to, 0o755); err != nil {
+	if err := errors.Join(os.RemoveAll(to), os.MkdirAll(to, 0o755)); err != nil {
 		g.Error(err)
 		return
 	}
