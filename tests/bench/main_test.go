@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(harness.Main(m))
 }
 
 func TestParseConfiguration(t *testing.T) {
@@ -120,12 +120,14 @@ func TestSmoke(t *testing.T) {
 	dir := t.TempDir()
 	var b strings.Builder
 	args := []string{"-dir", filepath.Join(dir, "run"), "-out", filepath.Join(dir, "out"),
-		"-run", "^write4k/8$|^unlink/1$", "-configs", "native,null", "-repeats", "1", "-time", "20ms"}
+		"-program", harness.Binary(t),
+		"-run", "^write4k/8$|^unlink/1$|^wire4k/8$", "-configs", "native,null,barrier1,yamux-tls", "-delay", "1ms", "-repeats", "1", "-time", "20ms"}
 	if err := benchMain(args, &b); err != nil {
 		t.Fatal(err)
 	}
 	t.Log("\n" + b.String())
-	for _, want := range []string{"4K writes, 8 threads", "unlink, 1 thread", "our file system with the null Committer"} {
+	for _, want := range []string{"4K writes, 8 threads", "unlink, 1 thread", "our file system with the null Committer",
+		"standbyfs with one mirror, sync: barrier, TLS, 1ms away in each direction", "4K ops on the wire, 8 waiting"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table lacks %q", want)
 		}
