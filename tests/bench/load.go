@@ -300,7 +300,7 @@ func runLoad(ctx context.Context, j job) (samples, error) {
 		return nil, err
 	}
 	if !j.Keep {
-		defer os.RemoveAll(j.Dir)
+		defer remove(j)
 	}
 	for _, pid := range j.Servers {
 		if err := forgetPeak(pid); err != nil {
@@ -317,6 +317,16 @@ func runLoad(ctx context.Context, j job) (samples, error) {
 	}
 	got := samples{}
 	return got, json.Unmarshal(out, &got)
+}
+
+// remove takes away what a job has left and brings that to the disk: see
+// scatter.
+func remove(j job) {
+	os.RemoveAll(j.Dir)
+	if fd, err := unix.Open(filepath.Dir(j.Below), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+		unix.Syncfs(fd)
+		unix.Close(fd)
+	}
 }
 
 // child runs this program again, in another role, and returns what it prints.

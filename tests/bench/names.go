@@ -25,7 +25,7 @@ func pointer(path []byte) uintptr { return uintptr(unsafe.Pointer(&path[0])) }
 // when the kernel has forgotten their names, renames and removes them: four
 // phases.
 func loadNames(l *loader) error {
-	const most = 200_000
+	const most = 4000 // in a sample: see scatter
 	dirs := make([]int, l.Threads)
 	names := make([][]name, l.Threads)
 	created := make([]int, l.Threads)

@@ -227,7 +227,7 @@ func (s *system) measure(ctx context.Context, w work, seed int64) (samples, erro
 	j := job{work: w}
 	// Each time another name, and so another place on the disk: see scatter.
 	s.jobs++
-	name := fmt.Sprintf("work%d", s.jobs)
+	name := fmt.Sprintf("work-%s-%d", s.Name, s.jobs)
 	if w.Keep {
 		name = fmt.Sprintf("%s-%d-%d", w.Kind, w.Threads, w.Size)
 	}

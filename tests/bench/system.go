@@ -237,11 +237,11 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// scatter makes ext4 put each new directory in dir far from the others. It uses
-// no inode again that was freed within the last minutes, and looks at all of
-// those in the same place first: after a few thousand removed files that takes
-// longer than all else of a create. Other file systems may refuse, and need no
-// such help.
+// scatter makes ext4 put each new directory in dir far from the others. Without
+// a journal it uses no inode again that was freed within the last minute, or
+// five if that has not been written yet, and looks at all of those in the same
+// place first: after a few thousand removed files that takes longer than all
+// else of a create. Other file systems may refuse, and need no such help.
 func scatter(dir string) {
 	const topDir = 0x00020000 // FS_TOPDIR_FL of linux/fs.h
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
