@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -73,6 +72,7 @@ type applier struct {
 	changed  func()
 
 	acks      *acks
+	syncer    *tree.Syncer               // made and closed by run
 	syncs     errgroup.Group             // stage 4; begun and waited for by stages 1 to 3 only
 	stop      atomic.Pointer[stopReason] // once set, nothing more is applied
 	entryOp   op.Op                      // reused by stage 2
@@ -95,7 +95,9 @@ func newApplier(s *session, at progress, resumed bool) *applier {
 		at:      at,
 	}
 	a.joined, a.expelled, a.changed = s.r.joined, s.r.degraded, s.r.cfg.Changed
-	a.fsync = s.r.fsync
+	if a.fsync = s.r.fsync; a.fsync == nil {
+		a.fsync = a.syncFile
+	}
 	a.acks = newAcks(a.conn, at, resumed)
 	a.syncs.SetLimit(maxSyncs)
 	return a
@@ -118,6 +120,8 @@ func (a *applier) advance(change func(*progress)) {
 // run is stage 1. It returns with the reason why the stream ended, after all
 // syncs.
 func (a *applier) run() error {
+	a.syncer = tree.NewSyncer()
+	defer a.syncer.Close()
 	frames := wire.NewReader(ackingReader{a})
 	var err error
 	for err == nil {
@@ -366,13 +370,7 @@ func (a *applier) sync(lsn op.LSN, o *op.Op) error {
 	return nil
 }
 
-func fsync(f *os.File, dataOnly bool) error {
-	if !dataOnly {
-		return f.Sync()
-	}
-	for {
-		if err := syscall.Fdatasync(int(f.Fd())); err != syscall.EINTR {
-			return err
-		}
-	}
+// syncFile is the fsync of anything but a test.
+func (a *applier) syncFile(f *os.File, dataOnly bool) error {
+	return a.syncer.Sync(int(f.Fd()), dataOnly)
 }

@@ -54,7 +54,7 @@ type MirrorStatus struct {
 // (Receiver.leave).
 type Receiver struct {
 	cfg   ReceiverConfig
-	fsync func(f *os.File, dataOnly bool) error // a test's own, to hold one up or fail it
+	fsync func(f *os.File, dataOnly bool) error // a test's own, to hold one up or fail it; else nil
 
 	fencing sync.Mutex // one Fence at a time; taken before mu
 
@@ -76,7 +76,7 @@ func NewReceiver(cfg ReceiverConfig) *Receiver {
 	if cfg.Degraded == nil {
 		cfg.Degraded = func(string) {}
 	}
-	return &Receiver{cfg: cfg, fsync: fsync}
+	return &Receiver{cfg: cfg}
 }
 
 // RefusedError says that a session was refused, and what the peer had said.

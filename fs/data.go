@@ -84,15 +84,11 @@ func (f *front) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 		}
 		return 0, status(err)
 	}
+	acks := []op.Ack{ack}
 	if barrier {
-		sync := unix.Fdatasync
-		if in.Flags&unix.O_SYNC == unix.O_SYNC {
-			sync = unix.Fsync
-		}
-		f.blocks(&in.InHeader)
-		err = h.sync(sync) // while the mirrors do the same
+		acks = append(acks, f.sync(&in.InHeader, h, in.Flags&unix.O_SYNC != unix.O_SYNC, ack))
 	}
-	return uint32(len(o.Data)), f.after(&in.InHeader, err, nil, ack)
+	return uint32(len(o.Data)), f.after(&in.InHeader, nil, nil, acks...)
 }
 
 // Writev is Write: requests come in one piece.

@@ -190,10 +190,8 @@ func (f *front) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 		return status(err)
 	}
 	o := &op.Op{Kind: op.Fsync, Flags: op.Barrier}
-	sync := unix.Fsync
 	if in.FsyncFlags&1 != 0 {
 		o.Flags |= op.DataOnly
-		sync = unix.Fdatasync
 	}
 	ack, err := func() (op.Ack, error) {
 		path, end := f.begin(h.n)
@@ -207,22 +205,8 @@ func (f *front) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if err != nil {
 		return status(err)
 	}
-	f.blocks(&in.InHeader)
-	err = h.sync(sync) // while the mirrors do the same
-	return f.after(&in.InHeader, err, nil, ack)
-}
-
-// sync runs a local fsync. A failed one has lost data, and the kernel tells so
-// only once: from then on no fsync of this file succeeds.
-func (h *handle) sync(call func(fd int) error) error {
-	if h.n.broken.Load() {
-		return unix.EIO
-	}
-	if err := restart(func() error { return call(h.fd) }); err != nil {
-		h.n.broken.Store(true)
-		return unix.EIO
-	}
-	return nil
+	local := f.sync(&in.InHeader, h, o.Flags&op.DataOnly != 0, ack)
+	return f.after(&in.InHeader, nil, nil, ack, local)
 }
 
 // Access is not asked: the kernel checks permissions itself.

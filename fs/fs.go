@@ -18,6 +18,7 @@
 //	times.go      mtimes that travel later than the data
 //	serve.go      who reads and answers requests
 //	reply.go      replies that wait for mirrors
+//	durable.go    fsync beside the mirrors'
 //	notify.go     what the kernel has to ask anew
 //	hold.go       keeping an object still
 //	errno.go      from errors to what callers see
@@ -59,7 +60,8 @@ type FS struct {
 	table   *table
 	handles *handles
 	times   *times
-	server  *server // made by Mount
+	server  *server // made by Mount, as is syncer
+	syncer  *tree.Syncer
 	held    *held
 
 	// ctx is the life of the file system: calls that wait for mirrors give up
@@ -107,6 +109,7 @@ func (f *FS) serveOn(dev *device) {
 	proto := fuse.NewProtocolServer(&front{f, fuse.NewDefaultRawFileSystem()}, f.protocolOptions())
 	f.server = newServer(dev, proto, f.log)
 	f.held = f.server.held
+	f.syncer = tree.NewSyncer()
 }
 
 // blocks says that the handler of a request is about to block.
@@ -119,6 +122,7 @@ func (f *FS) run() {
 	ctx, stop := context.WithCancel(f.ctx)
 	owned.Go(func() { f.watchTimes(ctx) })
 	f.server.serve()
+	f.syncer.Close()
 	stop()
 	owned.Wait()
 	// An unmount may throw releases away, and their times with them.

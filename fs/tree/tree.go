@@ -14,6 +14,7 @@
 //	compare.go  a description against what is here, in words
 //	state.go    a whole subtree as ops
 //	diff.go     two trees against each other
+//	sync.go     files to stable storage, many at once
 //
 // No function follows a symbolic link, and none leaves the root.
 package tree

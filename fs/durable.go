@@ -1,0 +1,78 @@
+package fs
+
+import (
+	"context"
+	"sync"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/standbyfs/standbyfs/fs/op"
+	"golang.org/x/sys/unix"
+)
+
+// syncing is the Ack of a local fsync: a barrier's reply waits for it and for
+// the mirrors', which run side by side.
+type syncing struct {
+	mu    sync.Mutex // guards all below
+	ended bool
+	err   error
+	then  []func(error)
+}
+
+// sync brings h's file to stable storage while remote is on its way. A failed
+// fsync has lost data, and the kernel tells so only once: from then on no fsync
+// of this file succeeds.
+func (f *FS) sync(in *fuse.InHeader, h *handle, dataOnly bool, remote op.Ack) op.Ack {
+	s := &syncing{}
+	if h.n.broken.Load() {
+		s.end(unix.EIO)
+		return s
+	}
+	done := func(err error) {
+		if err != nil {
+			h.n.broken.Store(true)
+			err = unix.EIO
+		}
+		s.end(err)
+	}
+	if f.syncer.Alone() && remote == op.Done {
+		f.blocks(in)
+		done(f.syncer.Wait(h.fd, dataOnly))
+		return s
+	}
+	f.syncer.Start(h.fd, dataOnly, done)
+	return s
+}
+
+func (s *syncing) end(err error) {
+	s.mu.Lock()
+	s.ended, s.err = true, err
+	then := s.then
+	s.mu.Unlock()
+	for _, done := range then {
+		done(err)
+	}
+}
+
+// Then calls done when the fsync has ended.
+func (s *syncing) Then(done func(error)) {
+	s.mu.Lock()
+	if !s.ended {
+		s.then = append(s.then, done)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	done(s.err)
+}
+
+// Wait returns when the fsync has ended.
+func (s *syncing) Wait(ctx context.Context) error {
+	c := make(chan error, 1)
+	s.Then(func(err error) { c <- err })
+	select {
+	case err := <-c:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
