@@ -25,6 +25,7 @@ var (
 
 func TestMain(m *testing.M) {
 	Member()
+	holder()
 	harness.NoUmask()
 	os.Exit(m.Run())
 }
