@@ -1,27 +1,37 @@
 package wire
 
 import (
+	"bufio"
 	"crypto/tls"
 	"net"
 	"sync"
 )
 
-// corked is a connection below TLS, which writes a record of at most 16 KiB at
-// a time. What it writes while the cork is in goes out in one piece: one system
-// call, and one wake-up of the peer.
+// corked is a connection below TLS, which reads and writes a record of at most
+// 16 KiB at a time. What it writes while the cork is in goes out in one piece,
+// and as much is read at once as there is: one system call instead of many, and
+// one wake-up of the peer.
 type corked struct {
 	net.Conn
+	in *bufio.Reader // belongs to the one who reads
 
 	mu  sync.Mutex // guards all below; a reader may write, too: alerts and new keys
-	in  bool
+	put bool       // the cork is in
 	buf []byte
 }
+
+func newCorked(c net.Conn) *corked {
+	return &corked{Conn: c, in: bufio.NewReaderSize(c, mergeSize)}
+}
+
+// Read reads what has come.
+func (c *corked) Read(p []byte) (int, error) { return c.in.Read(p) }
 
 // Write writes p, or keeps it while the cork is in.
 func (c *corked) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.in {
+	if c.put {
 		c.buf = append(c.buf, p...)
 		return len(p), nil
 	}
@@ -32,14 +42,14 @@ func (c *corked) Write(p []byte) (int, error) {
 func (c *corked) cork() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.in = true
+	c.put = true
 }
 
 // uncork pulls it out and writes what was kept.
 func (c *corked) uncork() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.in = false
+	c.put = false
 	if len(c.buf) == 0 {
 		return nil
 	}

@@ -124,7 +124,7 @@ func dialOn(ctx context.Context, conn net.Conn, addr string, lane Lane, tc *tls.
 		tc = tc.Clone()
 		tc.NextProtos = []string{string(lane)}
 		tc.ServerName = host
-		below := &corked{Conn: conn}
+		below := newCorked(conn)
 		t := tls.Client(below, tc)
 		if err := t.HandshakeContext(ctx); err != nil {
 			return nil, explainTLS(err)
@@ -191,7 +191,7 @@ func acceptOn(ctx context.Context, raw net.Conn, tc *tls.Config) (*Session, erro
 	} else {
 		tc = tc.Clone()
 		tc.NextProtos = lanes
-		below := &corked{Conn: conn}
+		below := newCorked(conn)
 		t := tls.Server(below, tc)
 		if err := t.HandshakeContext(ctx); err != nil {
 			refusePlain(err)
