@@ -225,6 +225,13 @@ func benchMain(args []string, w io.Writer) (err error) {
 		return s.runSoak(ctx, p, w)
 	}
 	res, notes, failed := p.run(ctx, pl)
+	// As a file, too: what is printed scrolls away.
+	text, err := os.Create(filepath.Join(s.out, "results.txt"))
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	defer func() { err = errors.Join(err, text.Close()) }()
+	w = io.MultiWriter(w, text)
 	about = append(about, fmt.Sprintf("%d rows, %d repeats, %s", len(pl.rows), pl.repeats, time.Since(began).Round(time.Second)))
 	for _, line := range about {
 		fmt.Fprintln(w, line)
@@ -311,6 +318,28 @@ func machine(dir string) []string {
 	}
 	return []string{
 		fmt.Sprintf("%d x %s, Linux %s, %s, commit %s", runtime.NumCPU(), model, unix.ByteSliceToString(name.Release[:]), runtime.Version(), commit),
-		fmt.Sprintf("%s, work in %s, load before the run %s", time.Now().Format(time.RFC3339), dir, load),
+		fmt.Sprintf("%s, work in %s, %s, load before the run %s", time.Now().Format(time.RFC3339), dir, diskBelow(dir), load),
 	}
+}
+
+// diskBelow names the file system that holds a path, and says whether an ext4
+// has a journal: without one a sync takes half as long.
+func diskBelow(path string) string {
+	b, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return "unknown file system"
+	}
+	device, at, kind := "", "", "unknown file system"
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) > 2 && len(f[1]) >= len(at) && (f[1] == "/" || f[1] == path || strings.HasPrefix(path, f[1]+"/")) {
+			device, at, kind = filepath.Base(f[0]), f[1], f[2]
+		}
+	}
+	if kind == "ext4" {
+		if journals, err := filepath.Glob("/proc/fs/jbd2/" + device + "-*"); err == nil && len(journals) == 0 {
+			return "ext4 without a journal"
+		}
+	}
+	return kind
 }

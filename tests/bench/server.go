@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
@@ -86,24 +87,28 @@ func serveNull(args []string) error {
 	return errors.Join(err, m.Close())
 }
 
-// network is a network to an address with a delay in each direction. The line
-// that it says is where it begins.
+// network is a network to addresses with a delay in each direction. The line
+// that it says is where the ways to them begin.
 func network(args []string) error {
-	if len(args) != 2 {
-		return errors.New("network wants an address and a delay")
+	if len(args) < 2 {
+		return errors.New("network wants a delay and addresses")
 	}
-	delay, err := time.ParseDuration(args[1])
+	delay, err := time.ParseDuration(args[0])
 	if err != nil {
 		return err
 	}
-	p, err := harness.ListenProxy(args[0])
-	if err != nil {
-		return err
-	}
-	defer p.Close()
 	slow := harness.Lane{Delay: delay}
-	p.Set(harness.Fault{Lanes: [...]harness.Lane{harness.Up: slow, harness.Down: slow}})
-	return untilTold(p.Addr())
+	var near []string
+	for _, addr := range args[1:] {
+		p, err := harness.ListenProxy(addr)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		p.Set(harness.Fault{Lanes: [...]harness.Lane{harness.Up: slow, harness.Down: slow}})
+		near = append(near, p.Addr())
+	}
+	return untilTold(strings.Join(near, " "))
 }
 
 // untilTold says a line, when the server is ready, and returns when it is to

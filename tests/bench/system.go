@@ -187,6 +187,7 @@ func (s *system) bringMirrors(ctx context.Context, p *place, root string) error 
 		secret = []string{"--tls", filepath.Join(ca, "node")}
 	}
 	primary := []string{"mount", s.below, s.mount, "--sync", s.Sync, "--min-in-sync", fmt.Sprint(s.Mirrors), "--ack-timeout", "30s", "--log-level", "warn"}
+	var addrs []string
 	for i := range s.Mirrors {
 		replica := filepath.Join(root, fmt.Sprintf("mirror%d", i))
 		if err := os.Mkdir(replica, 0o755); err != nil {
@@ -202,11 +203,15 @@ func (s *system) bringMirrors(ctx context.Context, p *place, root string) error 
 		if _, err := s.serve(ctx, root, name, exec.Command(p.program, args...)); err != nil {
 			return err
 		}
-		if s.Delay > 0 {
-			if addr, err = s.distance(ctx, root, name, addr); err != nil {
-				return err
-			}
+		addrs = append(addrs, addr)
+	}
+	if s.Delay > 0 {
+		var err error
+		if addrs, err = s.distance(ctx, root, addrs); err != nil {
+			return err
 		}
+	}
+	for _, addr := range addrs {
 		primary = append(primary, "--mirror", addr)
 	}
 	if _, err := s.serve(ctx, root, "primary", exec.Command(p.program, append(primary, secret...)...)); err != nil {
@@ -215,16 +220,17 @@ func (s *system) bringMirrors(ctx context.Context, p *place, root string) error 
 	return run("wait", s.below, "--in-sync", fmt.Sprint(s.Mirrors), "--timeout", startLimit.String())
 }
 
-// distance puts a delaying network before an address and returns where it
-// begins. It is not one of the servers: on a real network nobody does its work.
-func (s *system) distance(ctx context.Context, root, name, addr string) (string, error) {
+// distance puts a delaying network before addresses and returns where the ways
+// to them begin. It is not one of the servers: on a real network nobody does its
+// work. One process does all of it, since the processors are shared.
+func (s *system) distance(ctx context.Context, root string, addrs []string) ([]string, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	near, err := s.serve(ctx, root, name+"-network", exec.Command(self, "network", addr, s.Delay.String()))
+	near, err := s.serve(ctx, root, "network", exec.Command(self, append([]string{"network", s.Delay.String()}, addrs...)...))
 	s.servers = s.servers[:len(s.servers)-1]
-	return near, err
+	return strings.Fields(near), err
 }
 
 // freeAddress is an address of this machine on which nobody listens.

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -198,12 +199,12 @@ func (p *Proxy) pump(l *link, d Direction, from, to *net.TCPConn) {
 	queue := make(chan chunk, chunkQueue)
 	p.pumps.Go(func() {
 		defer close(queue)
+		buf := make([]byte, chunkSize)
 		for {
-			buf := make([]byte, chunkSize)
 			n, err := from.Read(buf)
 			if n > 0 {
 				select {
-				case queue <- chunk{buf[:n], time.Now()}:
+				case queue <- chunk{bytes.Clone(buf[:n]), time.Now()}:
 				case <-l.done:
 					return
 				}
