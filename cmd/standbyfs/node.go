@@ -2,9 +2,7 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"os/signal"
-	"runtime"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -47,7 +45,7 @@ func becomeDaemon() error {
 	// A closed pipe at the standard output must not end a node that prints its
 	// second ready line when it is promoted.
 	signal.Ignore(unix.SIGPIPE)
-	shareProcessors()
+	daemon.ShareProcessors()
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return fmt.Errorf("read the limit of open files: %w", err)
@@ -57,17 +55,6 @@ func becomeDaemon() error {
 		return fmt.Errorf("raise the limit of open files to %d: %w", files.Max, err)
 	}
 	return nil
-}
-
-// shareProcessors leaves half of the processors to the server that the node
-// works for. It also makes the node faster: an op passes through several
-// goroutines, and where processors idle the runtime wakes a thread for each,
-// which takes longer than what the goroutine has to do. GOMAXPROCS says
-// otherwise.
-func shareProcessors() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
-	}
 }
 
 // nodeConfig turns checked settings into what a node takes.

@@ -14,6 +14,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"github.com/standbyfs/standbyfs/daemon"
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/tests/harness"
@@ -65,6 +66,7 @@ func serveNull(args []string) error {
 	if len(args) != 2 {
 		return errors.New("serve-null wants a directory and a mount point")
 	}
+	daemon.ShareProcessors() // as the program does
 	t, err := tree.Open(args[0])
 	if err != nil {
 		return err
