@@ -116,6 +116,7 @@ func (l *ledger) heard(t *testing.T) func(line string) bool {
 			l.waiting[name], l.last[name] = true, 0
 		case said == "ended":
 			l.ended = append(l.ended, name)
+			delete(l.waiting, name)
 		case err == nil:
 			l.last[name] = n
 			delete(l.waiting, name)

@@ -1,7 +1,9 @@
 """git: clones of a repository on the same volume commit and push, while the repository is repacked and collected."""
 
+import contextlib
 import itertools
 import os
+import subprocess
 import sys
 import time
 
@@ -19,6 +21,14 @@ SETTINGS = ["-c", "core.fsync=all", "-c", "gc.auto=0", "-c", "maintenance.auto=f
 
 def git(*args, within):
     return driver.run("git", "-C", within, *SETTINGS, *args)
+
+
+def insist(*args, within):
+    """Tries a few times. A gc that removes a directory that was empty, or packs a reference, gets in the way of a push, on any file system."""
+    for _ in range(9):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            return git(*args, within=within)
+    return git(*args, within=within)
 
 
 def hub(place):
@@ -51,13 +61,13 @@ def push(place, name, dice):
         (clone / name).write_text(f"{number}\n")
         git("add", ".", within=clone)
         git("commit", "--quiet", "--message", str(number), within=clone)
-        git("push", "--quiet", "origin", name, within=clone)
+        insist("push", "--quiet", "origin", name, within=clone)
         yield number
 
 
 def collect(place, name, dice):
     while True:
-        git(*dice.choice([["gc", "--quiet"], ["repack", "-a", "-d", "--quiet"], ["pack-refs", "--all"]]), within=hub(place))
+        insist(*dice.choice([["gc", "--quiet"], ["repack", "-a", "-d", "--quiet"], ["pack-refs", "--all"]]), within=hub(place))
         yield 0
         time.sleep(dice.uniform(0, 1))
 
