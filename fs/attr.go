@@ -248,7 +248,7 @@ func (p place) setOwner(in *fuse.SetAttrIn) error {
 	// What the system call leaves because we may do anything: set-group-ID
 	// without group execution, if the caller is not in the group.
 	const bits = unix.S_ISGID | unix.S_IXGRP
-	if before.Mode&bits != unix.S_ISGID || before.Mode&unix.S_IFMT != unix.S_IFREG ||
+	if before.Mode&bits != unix.S_ISGID || before.Mode&unix.S_IFMT == unix.S_IFDIR ||
 		member(&in.Caller, before.Gid) || capable(&in.Caller, unix.CAP_FSETID) {
 		return nil
 	}

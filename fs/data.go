@@ -203,6 +203,7 @@ func (f *FS) copyRange(cancel <-chan struct{}, src, dst *handle, o *op.Op, in *f
 			off, off2 := o.Off, o.Off2
 			n, err := unix.CopyFileRange(src.fd, &off, dst.fd, &off2, int(min(in.Len, maxCopy)), int(in.Flags))
 			o.Len = int64(n)
+			f.server.distrustAttr(src.n.id) // its atime has moved, which the kernel does not expect
 			return err
 		})
 	})

@@ -44,6 +44,9 @@ func (f *FS) attach(point string) (*device, error) {
 	if !f.opts.Dev {
 		flags |= unix.MS_NODEV
 	}
+	if f.noAtime {
+		flags |= unix.MS_NOATIME
+	}
 	data := fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d,max_read=%d,default_permissions,allow_other",
 		fd, st.Mode&unix.S_IFMT, os.Geteuid(), os.Getegid(), maxWrite)
 	if err := unix.Mount(f.opts.Name, point, "fuse.standbyfs", flags, data); err != nil {

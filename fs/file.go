@@ -66,7 +66,9 @@ func (f *FS) open(n *inode, flags uint32, below int) (*handle, error) {
 
 func (f *FS) opened(h *handle, out *fuse.OpenOut) {
 	out.Fh = f.handles.add(h)
-	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	if !f.moves(h) {
+		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	}
 	if !h.writable() {
 		out.OpenFlags |= fuse.FOPEN_NOFLUSH
 	}
@@ -215,21 +217,22 @@ func (f *front) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { return fus
 // Commands about inode flags that package unix does not have, and the size of
 // their struct fsxattr.
 const (
-	fsGetXattr  = 0x801c581f
-	fsSetXattr  = 0x401c5820
-	fsXattrSize = 28
+	fsGetXattr   = 0x801c581f
+	fsGetVersion = 0x80087601
+	fsSetXattr   = 0x401c5820
+	fsXattrSize  = 28
 )
 
 // Ioctl reads the flags of chattr(1). They cannot be set: no op carries them.
-// Versions are refused, too: they are of the inode below and on no mirror.
+// The version is, like the inode's number, that of the inode below.
 func (f *front) Ioctl(_ <-chan struct{}, in *fuse.IoctlIn, _ []byte, _ *fuse.IoctlOut, buf []byte) fuse.Status {
 	h := f.handles.get(in.Fh)
 	if h == nil {
 		return fuse.EBADF
 	}
 	switch in.Cmd {
-	case unix.FS_IOC_GETFLAGS, fsGetXattr:
-		size := 4 // whatever the command's number says, the flags are an int
+	case unix.FS_IOC_GETFLAGS, fsGetXattr, fsGetVersion:
+		size := 4 // whatever the command's number says, flags and versions are an int
 		if in.Cmd == fsGetXattr {
 			size = fsXattrSize
 		}

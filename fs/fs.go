@@ -15,6 +15,7 @@
 //	acl.go        access lists and the umask
 //	caller.go     what the kernel does not say of a caller
 //	killpriv.go   set-ID bits that a change takes away
+//	atime.go      times of access
 //	times.go      mtimes that travel later than the data
 //	serve.go      who reads and answers requests
 //	reply.go      replies that wait for mirrors
@@ -54,6 +55,8 @@ type FS struct {
 	committer Committer
 	opts      Options
 	log       *slog.Logger
+
+	noAtime bool // reads move no atime
 
 	// names is the tree lock; see order.go. Guarded by it: what every name means.
 	names   sync.RWMutex
@@ -97,6 +100,7 @@ func New(t *tree.Tree, c Committer, o Options) (*FS, error) {
 	if err := f.stat(op.Root, &st); err != nil {
 		return nil, fmt.Errorf("stat %s: %w", t.Dir(), err)
 	}
+	f.noAtime = f.withoutAtime()
 	f.table = newTable(&st)
 	f.times = newTimes(f.table)
 	f.ctx, f.stop = context.WithCancel(context.Background())

@@ -59,10 +59,10 @@ func (f *FS) keeps(n *inode, p place, caller *fuse.Caller) (bool, error) {
 		return false, err
 	}
 	uncapped := n.uncapped.Swap(0) == caller.Pid
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || unprivileged(&st, caller) == st.Mode {
+	if n.isDir() || unprivileged(&st, caller) == st.Mode {
 		return false, nil
 	}
-	if f.handles.writing(n) {
+	if n.typ == unix.S_IFREG && f.handles.writing(n) {
 		return uncapped && capable(caller, unix.CAP_FSETID), nil
 	}
 	if st.Uid != caller.Uid && !capable(caller, unix.CAP_FOWNER) {

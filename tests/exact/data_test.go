@@ -123,7 +123,7 @@ var dataCases = map[string]func(*tape){
 			in, out int64
 			size    int
 		}{{0, 0, 100}, {0, 50, 4096}, {299990, 0, 100}, {300000, 0, 100}, {400000, 0, 100}, {0, 1 << 20, 5000}, {5, 7, 200000}, {0, 0, 0}, {-1, 0, 5}, {0, -1, 5}, {0, 1<<63 - 10, 100}} {
-			t.moved("copy", func() { t.copyRange(a, b, c.in, c.out, c.size) }, "b")
+			t.moved("copy", func() { t.copyRange(a, b, c.in, c.out, c.size) }, "a", "b")
 			t.fstat(b)
 			t.all(b)
 		}

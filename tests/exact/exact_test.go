@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/standbyfs/standbyfs/daemon"
@@ -36,13 +35,19 @@ const (
 
 // groups are all cases. A case leaves nothing open.
 var groups = map[string]map[string]func(*tape){
-	"mode":   modeCases,
-	"open":   openCases,
-	"data":   dataCases,
-	"names":  nameCases,
-	"rename": renameCases,
-	"lost":   lostCases,
-	"mmap":   mmapCases,
+	"mode":    modeCases,
+	"open":    openCases,
+	"data":    dataCases,
+	"names":   nameCases,
+	"rename":  renameCases,
+	"lost":    lostCases,
+	"times":   timeCases,
+	"xattr":   xattrCases,
+	"acl":     aclCases,
+	"dir":     dirCases,
+	"special": specialCases,
+	"lock":    lockCases,
+	"mmap":    mmapCases,
 }
 
 func TestMain(m *testing.M) {
@@ -55,6 +60,10 @@ func TestMain(m *testing.M) {
 
 // perform runs a case in this process.
 func perform(name, dir string) int {
+	if child, ok := strings.CutPrefix(name, childGroup+"/"); ok {
+		fmt.Fprintln(os.Stderr, hold(child))
+		return 1
+	}
 	home := -1
 	err := errors.Join(os.Mkdir(dir, 0o777), os.Chdir(dir))
 	if err == nil {
@@ -102,15 +111,23 @@ func run(t *testing.T, dir, name string, seed uint64) []string {
 
 func tail(s string) string { return s[max(0, len(s)-2000):] }
 
-// compare runs a case in both places and tells where they part.
-func compare(t *testing.T, plain, mount, name string, seed uint64) {
+// compare runs a case below and on mounts and tells where they part.
+func compare(t *testing.T, places map[string]place, name string, seed uint64) {
 	t.Helper()
 	dir := strings.NewReplacer("/", "-", " ", "-").Replace(name)
 	if seed != 0 {
 		dir = fmt.Sprintf("%s-%d", dir, seed)
 	}
+	plain := public(t)
 	want := run(t, filepath.Join(plain, dir), name, seed)
-	got := run(t, filepath.Join(mount, dir), name, seed)
+	for _, on := range slices.Sorted(maps.Keys(places)) {
+		t.Run(on, func(t *testing.T) { equal(t, want, run(t, filepath.Join(string(places[on]), dir), name, seed)) })
+	}
+}
+
+// equal tells in what the mount differs from what is below.
+func equal(t *testing.T, want, got []string) {
+	t.Helper()
 	// Behind the first line that is on one side only the rest says nothing.
 	differences := 0
 	for i := range max(len(want), len(got)) {
@@ -134,18 +151,16 @@ func line(lines []string, i int) string {
 	return "(nothing)"
 }
 
-// place is a mount under test and the plain directory that judges it.
-type place struct{ plain, mount string }
+// place is the mount point of a mount under test.
+type place string
 
 // passthrough mounts a directory with the null Committer until the test ends.
 func passthrough(t *testing.T) place {
 	t.Helper()
 	harness.NeedFUSE(t)
-	before := goleak.IgnoreCurrent()
 	dir := public(t)
-	p := place{plain: filepath.Join(dir, "plain"), mount: filepath.Join(dir, "mount")}
-	replica := filepath.Join(dir, "replica")
-	for _, d := range []string{p.plain, p.mount, replica} {
+	point, replica := filepath.Join(dir, "mount"), filepath.Join(dir, "replica")
+	for _, d := range []string{point, replica} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +173,7 @@ func passthrough(t *testing.T) place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := f.Mount(p.mount)
+	m, err := f.Mount(point)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,12 +187,9 @@ func passthrough(t *testing.T) place {
 			t.Errorf("closing the mount: %v", err)
 		}
 		files.Close()
-		harness.NoMountsLeft(t, p.mount)
-		if !t.Failed() {
-			goleak.VerifyNone(t, before)
-		}
+		harness.NoMountsLeft(t, point)
 	})
-	return p
+	return place(point)
 }
 
 // mirrored mounts a primary with two mirrors, which have to equal it when the
@@ -185,7 +197,6 @@ func passthrough(t *testing.T) place {
 func mirrored(t *testing.T) place {
 	t.Helper()
 	harness.NeedFUSE(t)
-	dir := public(t)
 	c := harness.NewCluster(t, harness.Options{Mirrors: 2, Manual: true})
 	c.Primary.Config.Suid, c.Primary.Config.Dev = true, true
 	for _, m := range c.Mirrors {
@@ -208,7 +219,7 @@ func mirrored(t *testing.T) place {
 			break
 		}
 	}
-	return place{plain: dir, mount: c.Primary.Mountpoint}
+	return place(c.Primary.Mountpoint)
 }
 
 // public returns a new directory that every user may reach.
@@ -223,42 +234,42 @@ func public(t *testing.T) string {
 	return dir
 }
 
-func TestNull(t *testing.T)     { all(t, passthrough(t)) }
-func TestMirrored(t *testing.T) { all(t, mirrored(t)) }
+func mounts(t *testing.T) map[string]place {
+	// The one that is mounted first ends last, and looks for goroutines of both.
+	first := mirrored(t)
+	return map[string]place{"mirrored": first, "null": passthrough(t)}
+}
 
-func all(t *testing.T, p place) {
+func TestCases(t *testing.T) {
+	places := mounts(t)
 	for _, group := range slices.Sorted(maps.Keys(groups)) {
 		for _, name := range slices.Sorted(maps.Keys(groups[group])) {
 			name = group + "/" + name
-			t.Run(name, func(t *testing.T) { compare(t, p.plain, p.mount, name, 0) })
+			t.Run(name, func(t *testing.T) { compare(t, places, name, 0) })
 		}
 	}
 }
 
-func TestRandomNull(t *testing.T)     { randomly(t, passthrough(t), 6) }
-func TestRandomMirrored(t *testing.T) { randomly(t, mirrored(t), 3) }
-
-// randomly compares random sequences. SEED repeats one, ROUNDS makes more.
-func randomly(t *testing.T, p place, rounds uint64) {
-	first := uint64(time.Now().UnixNano())
+// TestRandom compares random sequences. SEED repeats one, ROUNDS makes more.
+func TestRandom(t *testing.T) {
+	places := mounts(t)
+	first, rounds := uint64(time.Now().UnixNano()), uint64(4)
+	var err error
 	if s := os.Getenv("SEED"); s != "" {
-		var err error
+		rounds = 1
 		if first, err = strconv.ParseUint(s, 10, 64); err != nil {
 			t.Fatal(err)
 		}
-		rounds = 1
 	}
 	if s := os.Getenv("ROUNDS"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 32)
-		if err != nil {
+		if rounds, err = strconv.ParseUint(s, 10, 32); err != nil {
 			t.Fatal(err)
 		}
-		rounds = n
 	}
 	for seed := first; seed < first+rounds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Logf("repeat with SEED=%d", seed)
-			compare(t, p.plain, p.mount, "random/walk", seed)
+			compare(t, places, "random/walk", seed)
 		})
 	}
 }

@@ -109,6 +109,16 @@ var modeCases = map[string]func(*tape){
 				}
 			}
 		}
+		for _, u := range []user{root, tame, alice, bob} {
+			for _, to := range [][2]int{{-1, -1}, {1000, -1}, {-1, 2000}} {
+				t.mknod("p", unix.S_IFIFO|0o600, 0)
+				t.chown("p", 1000, 2001)
+				t.chmod("p", 0o6644)
+				t.as(u, func() { t.chown("p", to[0], to[1]) })
+				t.stat("p")
+				t.unlink("p")
+			}
+		}
 		t.mkdir("d", 0o7777)
 		t.symlink("x", "l")
 		t.chown("d", 1000, 1000)

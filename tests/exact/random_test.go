@@ -21,7 +21,7 @@ var people = []user{root, alice, bob, carol, tame, fowner}
 // random makes some hundred calls. What it chooses depends on the seed and on
 // what calls returned, which has to be the same in both places.
 func random(t *tape, seed uint64) {
-	// A copy_file_range(2) moves its source's atime, which no kernel asks for.
+	// What is cached moves no atime.
 	t.noAtime = true
 	w := &walker{tape: t, Rand: rand.New(rand.NewPCG(seed, 1))}
 	t.umask(0)
