@@ -3,7 +3,6 @@ package fs
 import (
 	"errors"
 	"syscall"
-	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -213,38 +212,3 @@ func (f *front) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 
 // Access is not asked: the kernel checks permissions itself.
 func (f *front) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { return fuse.ENOSYS }
-
-// Commands about inode flags that package unix does not have, and the size of
-// their struct fsxattr.
-const (
-	fsGetXattr   = 0x801c581f
-	fsGetVersion = 0x80087601
-	fsSetXattr   = 0x401c5820
-	fsXattrSize  = 28
-)
-
-// Ioctl reads the flags of chattr(1). They cannot be set: no op carries them.
-// The version is, like the inode's number, that of the inode below.
-func (f *front) Ioctl(_ <-chan struct{}, in *fuse.IoctlIn, _ []byte, _ *fuse.IoctlOut, buf []byte) fuse.Status {
-	h := f.handles.get(in.Fh)
-	if h == nil {
-		return fuse.EBADF
-	}
-	switch in.Cmd {
-	case unix.FS_IOC_GETFLAGS, fsGetXattr, fsGetVersion:
-		size := 4 // whatever the command's number says, flags and versions are an int
-		if in.Cmd == fsGetXattr {
-			size = fsXattrSize
-		}
-		if len(buf) < size {
-			return fuse.EINVAL
-		}
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(h.fd), uintptr(in.Cmd), uintptr(unsafe.Pointer(&buf[0]))); errno != 0 {
-			return fuse.Status(errno)
-		}
-		return fuse.OK
-	case unix.FS_IOC_SETFLAGS, fsSetXattr:
-		return fuse.Status(syscall.EOPNOTSUPP)
-	}
-	return fuse.Status(syscall.ENOTTY)
-}

@@ -16,6 +16,7 @@
 //	caller.go     what the kernel does not say of a caller
 //	killpriv.go   set-ID bits that a change takes away
 //	atime.go      times of access
+//	ioctl.go      inode flags: append only, immutable and the like
 //	times.go      mtimes that travel later than the data
 //	serve.go      who reads and answers requests
 //	reply.go      replies that wait for mirrors

@@ -42,7 +42,9 @@
 // The payload of an op frame begins with a u32 that has a bit for each field
 // of op.Op that is not zero, and then has those fields in the order of the
 // bits. Integers are varints (zig-zag where they can be negative), strings and
-// byte strings have their length before them, lists their count. See encode.go.
+// byte strings have their length before them, lists their count. Attributes
+// begin with a byte that has a bit for each of them, in the order mode, owner,
+// device, size, atime, mtime, inode flags. See encode.go.
 //
 // Messages of the control stream, reports and calls are JSON: they are rare,
 // and explain themselves in a capture.

@@ -33,7 +33,7 @@ const (
 
 const (
 	knownFlags = op.Barrier | op.DataOnly | op.Compare | op.Fresh
-	knownAttrs = op.AttrMode | op.AttrOwner | op.AttrRdev | op.AttrSize | op.AttrAtime | op.AttrMtime
+	knownAttrs = op.AttrMode | op.AttrOwner | op.AttrRdev | op.AttrSize | op.AttrAtime | op.AttrMtime | op.AttrFlags
 )
 
 // LargeData is the size from which on an op's data is worth an allocation of
@@ -154,6 +154,9 @@ func appendAttr(dst []byte, a *op.Attr) []byte {
 	}
 	if a.Valid&op.AttrMtime != 0 {
 		dst = appendTime(dst, a.Mtime)
+	}
+	if a.Valid&op.AttrFlags != 0 {
+		dst = binary.AppendUvarint(dst, uint64(a.Flags))
 	}
 	return dst
 }
@@ -366,5 +369,11 @@ func (d *decoder) attr(a *op.Attr) {
 	}
 	if a.Valid&op.AttrMtime != 0 {
 		a.Mtime = d.time()
+	}
+	if a.Valid&op.AttrFlags != 0 {
+		a.Flags = d.uint32()
+		if a.Flags&^op.InodeFlags != 0 {
+			d.fail()
+		}
 	}
 }

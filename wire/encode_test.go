@@ -52,7 +52,7 @@ func TestOpsTravel(t *testing.T) {
 func TestEveryFieldTravels(t *testing.T) {
 	o := &op.Op{
 		Kind: op.Rename, Flags: op.Barrier, Path: "a", Path2: "b", Name: "n", Off: 1, Off2: 2, Len: 3, Arg: 4,
-		Attr: op.Attr{Valid: knownAttrs, Mode: 1, UID: 2, GID: 3, Rdev: 4, Size: 5, Atime: op.Time{Sec: 6, Nsec: 7}, Mtime: op.Time{Sec: 8, Nsec: 9}},
+		Attr: op.Attr{Valid: knownAttrs, Mode: 1, UID: 2, GID: 3, Rdev: 4, Size: 5, Atime: op.Time{Sec: 6, Nsec: 7}, Mtime: op.Time{Sec: 8, Nsec: 9}, Flags: op.InodeAppend},
 		Dir:  op.Time{Sec: 1}, Dir2: op.Time{Nsec: 1}, Data: []byte("d"),
 		Xattrs: []op.Xattr{{Name: "x", Value: []byte("v")}}, Names: []string{"m"}, Member: 5, Members: []op.NodeID{6},
 	}

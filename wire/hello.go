@@ -10,8 +10,8 @@ import (
 
 // Protocol is the version spoken here, MinProtocol the oldest one understood.
 const (
-	Protocol    = 1
-	MinProtocol = 1
+	Protocol    = 2
+	MinProtocol = 2
 )
 
 // Hello opens a session: the primary says who it is and what it can resume.

@@ -15,7 +15,7 @@ func sampleOps() []*op.Op {
 	old := op.Time{Sec: -7, Nsec: 1}
 	all := op.Attr{
 		Valid: knownAttrs, Mode: 0o100644, UID: math.MaxUint32, GID: 7, Rdev: 0x801,
-		Size: math.MaxInt64, Atime: old, Mtime: at,
+		Size: math.MaxInt64, Atime: old, Mtime: at, Flags: op.InodeFlags,
 	}
 	born := op.Attr{Valid: op.AttrMode | op.AttrOwner | op.AttrMtime, Mode: 0o100600, UID: 1, GID: 2, Mtime: at}
 	return []*op.Op{
@@ -33,6 +33,7 @@ func sampleOps() []*op.Op {
 		{Kind: op.Fallocate, Path: "b", Arg: 3, Off: 4096, Len: math.MaxInt64},
 		{Kind: op.CopyRange, Path: "b", Path2: "a", Off: 1, Off2: 2, Len: 3},
 		{Kind: op.SetAttr, Path: ".", Attr: op.Attr{Valid: op.AttrMtime}},
+		{Kind: op.SetAttr, Path: "b", Attr: op.Attr{Valid: op.AttrFlags}},
 		{Kind: op.SetXattr, Path: "b", Name: "user.x", Data: []byte("v"), Arg: 2},
 		{Kind: op.RemoveXattr, Path: "b", Name: "user.x"},
 		{Kind: op.Fsync, Flags: op.Barrier | op.DataOnly, Path: "b"},

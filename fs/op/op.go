@@ -71,6 +71,7 @@ type Attr struct {
 	Size     int64  // bytes
 	Atime    Time
 	Mtime    Time
+	Flags    uint32 // of the inode, as chattr(1) sets them: bits of InodeFlags
 }
 
 // AttrMask names fields of Attr.
@@ -83,6 +84,23 @@ const (
 	AttrSize
 	AttrAtime
 	AttrMtime
+	AttrFlags
+)
+
+// Inode flags that are replicated, with the numbers of FS_IOC_SETFLAGS. All
+// others say how a file system keeps a file, not what it is.
+const (
+	InodeSync      = 0x8
+	InodeImmutable = 0x10
+	InodeAppend    = 0x20 // append only
+	InodeNodump    = 0x40
+	InodeNoatime   = 0x80
+	InodeDirsync   = 0x10000
+
+	InodeFlags = InodeSync | InodeImmutable | InodeAppend | InodeNodump | InodeNoatime | InodeDirsync
+
+	// InodeLocks are those that forbid changes.
+	InodeLocks = InodeImmutable | InodeAppend
 )
 
 // Time is a moment as the kernel keeps it: seconds since 1970, possibly

@@ -24,16 +24,16 @@ func (t *Tree) apply(o *op.Op, lenient bool) error {
 		return err
 	}
 	a := applier{t, o, lenient}
-	err := a.change()
+	err := a.despiteLocks(a.change)
 	if err != nil {
 		err = fmt.Errorf("%s %q: %w", o.Kind, o.Path, err)
-	} else if err = a.results(); err != nil {
+	} else if err = a.despiteLocks(a.results); err != nil {
 		err = fmt.Errorf("%s %q: set the results: %w", o.Kind, o.Path, err)
 	}
 	if err != nil && !lenient {
 		return err
 	}
-	if timesErr := a.dirTimes(); err == nil && timesErr != nil {
+	if timesErr := a.despiteLocks(a.dirTimes); err == nil && timesErr != nil {
 		err = fmt.Errorf("%s %q: set the directory's times: %w", o.Kind, o.Path, timesErr)
 	}
 	return err

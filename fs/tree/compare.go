@@ -71,6 +71,7 @@ func describeDifferences(here, there *op.Op, other string) []string {
 	differ(a.GID != b.GID, "group", a.GID, b.GID)
 	differ(a.Rdev != b.Rdev, "device", fmt.Sprintf("%#x", a.Rdev), fmt.Sprintf("%#x", b.Rdev))
 	differ(a.Size != b.Size, "size", a.Size, b.Size)
+	differ(a.Flags != b.Flags, "inode flags", fmt.Sprintf("%#x", a.Flags), fmt.Sprintf("%#x", b.Flags))
 	differ(a.Mtime != b.Mtime, "mtime", timeText(a.Mtime), timeText(b.Mtime))
 	differ(!bytes.Equal(here.Data, there.Data), "link text", strconv.Quote(string(here.Data)), strconv.Quote(string(there.Data)))
 	for _, x := range here.Xattrs {

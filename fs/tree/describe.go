@@ -42,6 +42,14 @@ func (t *Tree) Describe(path string) (*op.Op, Inode, error) {
 		return nil, Inode{}, pathError("stat", path, err)
 	}
 	o := &op.Op{Kind: op.Put, Path: path, Attr: AttrOf(&st)}
+	if flagged(st.Mode) {
+		if o.Attr.Flags, err = at.inodeFlags(); err != nil {
+			return nil, Inode{}, pathError("read the inode flags of", path, err)
+		}
+		if o.Attr.Flags != 0 {
+			o.Attr.Valid |= op.AttrFlags
+		}
+	}
 	if o.Xattrs, err = at.xattrs(); err != nil {
 		return nil, Inode{}, pathError("read xattrs", path, err)
 	}

@@ -45,7 +45,8 @@ func (t *Tree) keepMtime(dir string, fn func() error) error {
 	if was.Mtim == is.Mtim {
 		return nil
 	}
-	if err := at.setTimes(&op.Attr{Valid: op.AttrMtime, Mtime: timeOf(was.Mtim)}); err != nil {
+	err = at.despiteLock(func() error { return at.setTimes(&op.Attr{Valid: op.AttrMtime, Mtime: timeOf(was.Mtim)}) })
+	if err != nil {
 		return pathError("set times of", dir, err)
 	}
 	return nil
@@ -70,7 +71,8 @@ func (t *Tree) Remove(path string) error {
 
 // removeAt removes a name, and first, if it is a directory, all in it.
 func removeAt(dirfd int, name string) error {
-	err := unix.Unlinkat(dirfd, name, 0)
+	// It may have other names, which stay locked.
+	err := At{FD: dirfd, Name: name}.despiteLock(func() error { return unix.Unlinkat(dirfd, name, 0) })
 	switch {
 	case err == nil || missing(err):
 		return nil
@@ -84,6 +86,9 @@ func removeAt(dirfd int, name string) error {
 	dir := os.NewFile(uintptr(fd), name)
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
+	if err == nil {
+		err = SetInodeFlags(fd, 0)
+	}
 	if err != nil {
 		return err
 	}

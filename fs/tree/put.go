@@ -77,6 +77,11 @@ func (a applier) putAttr() error {
 		return err
 	}
 	is, want := AttrOf(&st), a.Attr
+	if flagged(is.Mode) {
+		if err := at.clearLocks(); err != nil {
+			return err
+		}
+	}
 	// The size first: a change of data takes file capabilities away, which are
 	// an xattr (ATTR_KILL_PRIV in Linux, for root as well).
 	if want.Valid&op.AttrSize != 0 && is.Mode&unix.S_IFMT == unix.S_IFREG && is.Size != want.Size {
@@ -94,7 +99,10 @@ func (a applier) putAttr() error {
 	if err := at.putXattrs(a.Xattrs); err != nil {
 		return err
 	}
-	return at.setTimes(&op.Attr{Valid: want.Valid & op.AttrMtime, Mtime: want.Mtime})
+	if err := at.setTimes(&op.Attr{Valid: want.Valid & op.AttrMtime, Mtime: want.Mtime}); err != nil || !flagged(is.Mode) {
+		return err
+	}
+	return at.setInodeFlags(want.Flags)
 }
 
 // putXattrs makes the xattrs be just these.

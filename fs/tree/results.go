@@ -62,7 +62,7 @@ func (a applier) setDir(path string, mtime op.Time) error {
 }
 
 // setAttr sets owner, then mode, since a change of owner clears mode bits, and
-// the times last.
+// then the times. The inode flags come last: they may forbid all that.
 func (a At) setAttr(v *op.Attr) error {
 	if v.Valid&op.AttrOwner != 0 {
 		if err := unix.Fchownat(a.FD, a.Name, int(v.UID), int(v.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -74,7 +74,10 @@ func (a At) setAttr(v *op.Attr) error {
 			return err
 		}
 	}
-	return a.setTimes(v)
+	if err := a.setTimes(v); err != nil || v.Valid&op.AttrFlags == 0 {
+		return err
+	}
+	return a.setInodeFlags(v.Flags)
 }
 
 // chmod changes the mode of anything but a symbolic link.

@@ -38,7 +38,6 @@ var dataCases = map[string]func(*tape){
 			for _, r := range [][2]int64{{0, 4096}, {100, 50}, {4000, 5000}, {0, 1 << 20}, {9000, 10}, {20000, 1000}, {0, 0}, {-1, 10}, {5, -1}, {1 << 62, 1}, {1 << 44, 4096}} {
 				fd := t.open("f", unix.O_CREAT|unix.O_RDWR|unix.O_TRUNC, 0o644)
 				t.pwrite(fd, fill(10000, 9), 0)
-				t.did(unix.Fsync(fd), "fsync")
 				t.moved("fallocate", func() { t.fallocate(fd, mode, r[0], r[1]) }, "f")
 				t.did(unix.Fsync(fd), "fsync")
 				t.fstat(fd)

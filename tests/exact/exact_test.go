@@ -46,6 +46,7 @@ var groups = map[string]map[string]func(*tape){
 	"acl":     aclCases,
 	"dir":     dirCases,
 	"special": specialCases,
+	"flags":   flagCases,
 	"lock":    lockCases,
 	"mmap":    mmapCases,
 }
@@ -119,6 +120,7 @@ func compare(t *testing.T, places map[string]place, name string, seed uint64) {
 		dir = fmt.Sprintf("%s-%d", dir, seed)
 	}
 	plain := public(t)
+	t.Cleanup(func() { unlock(t, plain) })
 	want := run(t, filepath.Join(plain, dir), name, seed)
 	for _, on := range slices.Sorted(maps.Keys(places)) {
 		t.Run(on, func(t *testing.T) { equal(t, want, run(t, filepath.Join(string(places[on]), dir), name, seed)) })
@@ -197,6 +199,8 @@ func passthrough(t *testing.T) place {
 func mirrored(t *testing.T) place {
 	t.Helper()
 	harness.NeedFUSE(t)
+	all := filepath.Dir(t.TempDir())
+	t.Cleanup(func() { unlock(t, all) }) // when replicas are compared, before they are removed
 	c := harness.NewCluster(t, harness.Options{Mirrors: 2, Manual: true})
 	c.Primary.Config.Suid, c.Primary.Config.Dev = true, true
 	for _, m := range c.Mirrors {
@@ -220,6 +224,29 @@ func mirrored(t *testing.T) place {
 		}
 	}
 	return place(c.Primary.Mountpoint)
+}
+
+// unlock clears the inode flags by which a case has kept things from being
+// removed.
+func unlock(t *testing.T, dir string) {
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.IsDir() && !d.Type().IsRegular() {
+			return err
+		}
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil // too deep for a path
+		}
+		defer unix.Close(fd)
+		have, err := getFlags(fd)
+		if err == nil && have&(flagAppend|flagImmutable) != 0 {
+			err = setFlags(fd, have&^(flagAppend|flagImmutable))
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // public returns a new directory that every user may reach.

@@ -88,7 +88,7 @@ var modeCases = map[string]func(*tape){
 	},
 	"chown": func(t *tape) {
 		t.umask(0)
-		for _, mode := range []uint32{0o6755, 0o2644, 0o4644, 0o2755, 0o6770} {
+		for _, mode := range []uint32{0o6755, 0o2644} {
 			for _, u := range []user{root, tame, alice, bob} {
 				for i, to := range [][2]int{{-1, -1}, {1000, -1}, {-1, 2001}, {-1, 2000}, {-1, 3000}, {1000, 2000}, {1001, -1}} {
 					name := string(rune('a' + i))
@@ -160,7 +160,7 @@ var modeCases = map[string]func(*tape){
 		}
 		t.file("source", "source", 0o644)
 		for _, c := range changes {
-			for _, mode := range []uint32{0o6777, 0o2666, 0o2676, 0o4666} {
+			for _, mode := range []uint32{0o6777, 0o2666} {
 				for _, u := range []user{root, tame, alice, bob, carol} {
 					t.note("%s of %o as %s", c.name, mode, u.name)
 					fd, err := retry(func() (int, error) { return unix.Open("f", unix.O_CREAT|unix.O_RDWR, 0o600) })

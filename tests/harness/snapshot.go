@@ -169,6 +169,7 @@ func readContent(path string) (sum, data string, err error) {
 	buf := make([]byte, 64*block)
 	hash := sha256.New()
 	var segments strings.Builder
+	first, last := int64(0), int64(-1) // segments that touch are one
 	for off := int64(0); ; {
 		start, err := unix.Seek(fd, off, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
@@ -181,7 +182,13 @@ func readContent(path string) (sum, data string, err error) {
 		if err != nil {
 			return "", "", fmt.Errorf("seeking a hole in %q from %d: %w", path, start, err)
 		}
-		fmt.Fprintf(&segments, "%d-%d ", start, end)
+		if start != last {
+			if last >= 0 {
+				fmt.Fprintf(&segments, "%d-%d ", first, last)
+			}
+			first = start
+		}
+		last = end
 		for at := start &^ (block - 1); at < end; {
 			n, err := unix.Pread(fd, buf[:min(int64(len(buf)), end-at)], at)
 			if err != nil {
@@ -201,6 +208,9 @@ func readContent(path string) (sum, data string, err error) {
 			at += int64(n)
 		}
 		off = end
+	}
+	if last >= 0 {
+		fmt.Fprintf(&segments, "%d-%d ", first, last)
 	}
 	return fmt.Sprintf("%x", hash.Sum(nil)[:8]), segments.String(), nil
 }
