@@ -134,7 +134,8 @@ func errnoOf(err error) string {
 }
 
 // settle gives explicit times to what an op leaves with the time of day: what
-// a failed one touched, and the device that stands for a whiteout.
+// a failed one touched, its directories too, and the device that stands for a
+// whiteout.
 func settle(o *op.Op, failed bool, when op.Time, trees ...*Tree) {
 	if !failed && o.Arg != unix.RENAME_WHITEOUT {
 		return
@@ -143,8 +144,11 @@ func settle(o *op.Op, failed bool, when op.Time, trees ...*Tree) {
 		if path == "" {
 			continue
 		}
-		for _, tr := range trees {
-			_ = tr.Apply(&op.Op{Kind: op.SetAttr, Path: path, Attr: op.Attr{Valid: op.AttrMtime, Mtime: when}})
+		dir, _ := op.SplitPath(path)
+		for _, path := range []string{path, dir} {
+			for _, tr := range trees {
+				_ = tr.Apply(&op.Op{Kind: op.SetAttr, Path: path, Attr: op.Attr{Valid: op.AttrMtime, Mtime: when}})
+			}
 		}
 	}
 }
