@@ -83,7 +83,7 @@ func (f *front) setFlags(cancel <-chan struct{}, in *fuse.IoctlIn, h *handle, ar
 	if err != nil {
 		return status(err)
 	}
-	f.server.refresh(in.NodeId) // the ctime has moved, which the kernel does not expect
+	f.server.distrustAttr(in.NodeId) // the ctime has moved, which the kernel does not expect
 	return f.after(&in.InHeader, nil, nil, ack)
 }
 

@@ -71,9 +71,6 @@ func (f *FS) rename(cancel <-chan struct{}, from, to link, in *fuse.RenameIn) ([
 		if err := unix.Renameat2(src.FD, src.Name, dst.FD, dst.Name, uint(flags)); err != nil {
 			// ext4 undoes a whiteout that it made in vain, but not the new mtime.
 			f.times.changed(from.parent)
-			if flags&unix.RENAME_WHITEOUT != 0 {
-				f.server.distrustAttr(from.parent.id)
-			}
 			return err
 		}
 		// Now, since whoever orders the op may look at what is below the names.
