@@ -5,6 +5,9 @@
 //
 //	mount.go      mounting and unmounting; what we agree on with the kernel
 //	device.go     /dev/fuse
+//	serve.go      who reads and answers requests
+//	reply.go      replies that wait for mirrors
+//	notify.go     what the kernel has to ask anew
 //	inode.go      what the kernel knows: inodes, their names, their references
 //	lookup.go     from an inode to its path and to where system calls reach it
 //	order.go      the locks and their order
@@ -12,16 +15,13 @@
 //	namespace.go  names that come and go; rename.go names that change
 //	handle.go     what is open
 //	dir.go file.go data.go attr.go xattr.go   the other families of calls
+//	durable.go    fsync beside the mirrors'
 //	acl.go        access lists and the umask
 //	caller.go     what the kernel does not say of a caller
 //	killpriv.go   set-ID bits that a change takes away
 //	atime.go      times of access
 //	ioctl.go      inode flags: append only, immutable and the like
 //	times.go      mtimes that travel later than the data
-//	serve.go      who reads and answers requests
-//	reply.go      replies that wait for mirrors
-//	durable.go    fsync beside the mirrors'
-//	notify.go     what the kernel has to ask anew
 //	hold.go       keeping an object still
 //	errno.go      from errors to what callers see
 package fs
