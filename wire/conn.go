@@ -14,11 +14,15 @@ import (
 // mergeSize bounds what a merging connection holds back.
 const mergeSize = 64 << 10
 
+// directSize is the size from which on a write is not worth a copy.
+const directSize = 16 << 10
+
 // merging is a connection whose writes are gathered: yamux writes a header and
 // a body one after the other, and each would be a system call, a TLS record and
-// a wake-up of the peer. Writes go into a small buffer, which one goroutine
+// a wake-up of the peer. Small writes go into a buffer, which one goroutine
 // sends as soon as it is idle. So nothing waits for a timer, and what is
-// written while a write is under way goes out together.
+// written while a write is under way goes out together. A large write goes out
+// at once, behind what has gathered: the body behind its header.
 type merging struct {
 	net.Conn
 	raw  net.Conn      // below Conn's encryption; closing it cannot block
@@ -26,9 +30,10 @@ type merging struct {
 	done chan struct{} // closed when the sender has ended
 
 	mu      sync.Mutex
-	room    sync.Cond // on mu: the buffer was taken, or failed is set
+	room    sync.Cond // on mu: the buffer was taken, sending has changed, or failed is set
 	pending []byte    // guarded by mu
-	spare   []byte    // guarded by mu: the other buffer
+	spare   []byte    // guarded by mu: the other buffer; nil while it is being sent
+	sending bool      // guarded by mu: somebody writes to Conn
 	failed  error     // guarded by mu: no write succeeds any more
 }
 
@@ -44,11 +49,14 @@ func newMerging(c, raw net.Conn) *merging {
 	return m
 }
 
-// Write takes p into the buffer. It blocks while the buffer is full. An error
-// of the connection shows at a later call.
+// Write takes p into the buffer, or writes it if it is large. It blocks while
+// the buffer is full. An error of the connection shows at a later call.
 func (m *merging) Write(p []byte) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(p) >= directSize {
+		return m.direct(p)
+	}
 	n := 0
 	for n < len(p) {
 		for m.failed == nil && len(m.pending) == mergeSize {
@@ -60,12 +68,51 @@ func (m *merging) Write(p []byte) (int, error) {
 		k := min(len(p)-n, mergeSize-len(m.pending))
 		m.pending = append(m.pending, p[n:n+k]...)
 		n += k
-		select {
-		case m.wake <- struct{}{}:
-		default:
-		}
+		m.nudge()
 	}
 	return n, nil
+}
+
+// direct writes p behind what is pending. The caller holds mu.
+func (m *merging) direct(p []byte) (int, error) {
+	for m.sending && m.failed == nil {
+		m.room.Wait()
+	}
+	if m.failed != nil {
+		return 0, m.failed
+	}
+	if err := m.flush(p); err != nil {
+		return 0, m.failed // which may have been Close's
+	}
+	if len(m.pending) > 0 {
+		m.nudge()
+	}
+	return len(p), nil
+}
+
+// nudge wakes the sender.
+func (m *merging) nudge() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// flush writes what is pending, and p behind it. The caller holds mu, which is
+// released meanwhile, and nobody else is sending.
+func (m *merging) flush(p []byte) error {
+	out := m.pending
+	m.pending, m.spare, m.sending = m.spare[:0], nil, true
+	m.room.Broadcast()
+	m.mu.Unlock()
+	err := writeTogether(m.Conn, out, p)
+	m.mu.Lock()
+	m.spare, m.sending = out[:0], false
+	if err != nil && m.failed == nil {
+		m.failed = err
+	}
+	m.room.Broadcast()
+	return err
 }
 
 // send writes what gathers until the connection fails or is closed. Closing
@@ -74,30 +121,18 @@ func (m *merging) send() {
 	defer close(m.done)
 	for range m.wake {
 		m.mu.Lock()
-		out, ended := m.pending, m.failed
-		m.pending, m.spare = m.spare[:0], nil
-		m.room.Broadcast()
-		m.mu.Unlock()
-		var err error
-		if len(out) > 0 {
-			_, err = m.Conn.Write(out)
+		for m.sending {
+			m.room.Wait()
 		}
-		m.mu.Lock()
-		m.spare = out[:0]
-		if err != nil && m.failed == nil {
-			m.failed = err
-			m.room.Broadcast()
-		}
+		ended := m.failed != nil
+		err := m.flush(nil)
 		more := len(m.pending) > 0
 		m.mu.Unlock()
-		if ended != nil && !more || err != nil {
+		if ended && !more || err != nil {
 			return
 		}
 		if more {
-			select {
-			case m.wake <- struct{}{}:
-			default:
-			}
+			m.nudge()
 		}
 	}
 }
@@ -118,10 +153,7 @@ func (m *merging) Close() error {
 	m.mu.Unlock()
 	// Errors from here on mean that the connection is dead already.
 	_ = m.raw.SetDeadline(time.Now().Add(lastWords))
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
+	m.nudge()
 	<-m.done
 	if half, ok := m.raw.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		// Whoever still reads Conn gets only a part of what comes, and nobody

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -42,6 +43,29 @@ func TestWritesMerge(t *testing.T) {
 	}
 	if writes != 2 {
 		t.Errorf("%d writes, want 2: the one under way, and the rest", writes)
+	}
+}
+
+// Large writes and small ones arrive in their order, whoever sends them.
+func TestLargeWritesKeepOrder(t *testing.T) {
+	ours, theirs := net.Pipe()
+	m := newMerging(ours, ours)
+	read := result(func() []byte {
+		b, _ := io.ReadAll(theirs)
+		return b
+	})
+	var want []byte
+	for i := range 500 {
+		p := bytes.Repeat([]byte{byte(i)}, []int{12, directSize, 12, 300, directSize - 1, 2*mergeSize + 1}[i%6])
+		if n, err := m.Write(p); n != len(p) || err != nil {
+			t.Fatalf("write %d: %d bytes, %v", i, n, err)
+		}
+		want = append(want, p...)
+		clear(p) // it is the caller's again
+	}
+	m.Close()
+	if got := await(t, read); !bytes.Equal(got, want) {
+		t.Errorf("%d bytes arrived of %d, or in another order", len(got), len(want))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -58,19 +59,30 @@ func (c *corked) uncork() error {
 	return err
 }
 
-// encrypted is a TLS connection whose every Write goes out in one piece. It has
-// one writer.
+// encrypted is a TLS connection that writes several pieces as one. It has one
+// writer at a time.
 type encrypted struct {
 	*tls.Conn
 	below *corked
 }
 
-// Write encrypts and writes p.
-func (e encrypted) Write(p []byte) (int, error) {
-	e.below.cork()
-	n, err := e.Conn.Write(p)
-	if below := e.below.uncork(); err == nil && below != nil {
-		n, err = 0, below
+// writeTogether writes all pieces, by one system call if the connection can.
+func writeTogether(c net.Conn, pieces ...[]byte) error {
+	pieces = slices.DeleteFunc(pieces, func(p []byte) bool { return len(p) == 0 })
+	e, ok := c.(encrypted)
+	if !ok {
+		_, err := (*net.Buffers)(&pieces).WriteTo(c)
+		return err
 	}
-	return n, err
+	e.below.cork()
+	var err error
+	for _, p := range pieces {
+		if _, err = e.Write(p); err != nil {
+			break
+		}
+	}
+	if below := e.below.uncork(); err == nil {
+		err = below
+	}
+	return err
 }
