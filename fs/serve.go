@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,9 @@ import (
 const (
 	// patience is how long others wait behind a handler that blocks unannounced.
 	patience = time.Millisecond
+	// batch is after how many requests whoever sends them to the mirrors gets the
+	// processor: a reader that always finds a request would keep it.
+	batch = 64
 	// resting is how many workers without work are kept.
 	resting = 16
 )
@@ -115,7 +119,10 @@ func (s *server) start() {
 
 // work answers requests for as long as w gets the turn.
 func (s *server) work(w *worker) {
-	for {
+	for served := 1; ; served++ {
+		if served%batch == 0 {
+			runtime.Gosched()
+		}
 		n, err := s.dev.read(w.in)
 		switch {
 		case err == nil:
