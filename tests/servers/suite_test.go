@@ -68,9 +68,6 @@ func runSuites(t *testing.T, mirrors int) {
 		t.Logf("sync: %s", m.Sync)
 	}
 	c := harness.NewCluster(t, harness.Options{Mirrors: mirrors, Processes: true, Mirroring: m})
-	if mirrors == 0 {
-		c.Primary.Start(daemon.Primary)
-	}
 	for _, s := range suites() {
 		began := time.Now()
 		ran, failed := s.run(t, c.Primary.Path(s.name))
