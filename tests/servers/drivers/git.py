@@ -52,7 +52,7 @@ def prepare(place):
 
 def push(place, name, dice):
     clone = place.directory / name
-    driver.run("git", *SETTINGS, "clone", "--quiet", hub(place), clone)
+    driver.run("git", *SETTINGS, "clone", "--quiet", "--no-local", hub(place), clone)  # copying files would race with a gc
     git("checkout", "--quiet", "-b", name, within=clone)
     for number in itertools.count(1):
         for _ in range(dice.randrange(1, 6)):
