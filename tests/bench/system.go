@@ -142,7 +142,9 @@ func (s *system) serve(ctx context.Context, root, name string, cmd *exec.Cmd) (s
 func (s *system) stop() error {
 	var errs []error
 	for i := len(s.procs) - 1; i >= 0; i-- {
-		errs = append(errs, s.procs[i].end())
+		if err := s.procs[i].end(); err != nil {
+			errs = append(errs, fmt.Errorf("end %s: %w", s.Name, err))
+		}
 	}
 	for i := len(s.undo) - 1; i >= 0; i-- {
 		errs = append(errs, s.undo[i]())
@@ -159,7 +161,10 @@ func (p *server) end() error {
 	if err := p.cmd.Process.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("end %s: %w", p.name, err)
 	}
-	late := time.AfterFunc(startLimit, func() { p.cmd.Process.Kill() })
+	// What hangs first tells where.
+	stuck := time.AfterFunc(startLimit, func() { p.cmd.Process.Signal(unix.SIGQUIT) })
+	defer stuck.Stop()
+	late := time.AfterFunc(2*startLimit, func() { p.cmd.Process.Kill() })
 	defer late.Stop()
 	if err := p.cmd.Wait(); err != nil {
 		said, _ := os.ReadFile(p.log)
