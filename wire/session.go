@@ -108,7 +108,8 @@ func Dial(ctx context.Context, addr string, lane Lane, tc *tls.Config) (*Session
 
 func dialOn(ctx context.Context, conn net.Conn, addr string, lane Lane, tc *tls.Config) (*Session, error) {
 	tune(conn)
-	raw := conn
+	raw, below := conn, newCorked(conn)
+	conn = below
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	peer := addr
@@ -124,7 +125,6 @@ func dialOn(ctx context.Context, conn net.Conn, addr string, lane Lane, tc *tls.
 		tc = tc.Clone()
 		tc.NextProtos = []string{string(lane)}
 		tc.ServerName = host
-		below := newCorked(conn)
 		t := tls.Client(below, tc)
 		if err := t.HandshakeContext(ctx); err != nil {
 			return nil, explainTLS(err)
@@ -181,7 +181,9 @@ func Accept(ctx context.Context, conn net.Conn, tc *tls.Config) (*Session, error
 
 func acceptOn(ctx context.Context, raw net.Conn, tc *tls.Config) (*Session, error) {
 	tune(raw)
-	conn, peer := raw, raw.RemoteAddr().String()
+	below := newCorked(raw)
+	var conn net.Conn = below
+	peer := raw.RemoteAddr().String()
 	var lane Lane
 	if tc == nil {
 		var err error
@@ -191,7 +193,6 @@ func acceptOn(ctx context.Context, raw net.Conn, tc *tls.Config) (*Session, erro
 	} else {
 		tc = tc.Clone()
 		tc.NextProtos = lanes
-		below := newCorked(conn)
 		t := tls.Server(below, tc)
 		if err := t.HandshakeContext(ctx); err != nil {
 			refusePlain(err)
