@@ -123,8 +123,11 @@ func (f *FS) readDir(in *fuse.ReadIn, add func(*handle, *dirEntry) (fits bool)) 
 	if err := d.seek(in.Offset); err != nil {
 		return status(err)
 	}
-	for {
+	for added := false; ; added = true {
 		e, ok, err := d.peek()
+		if err != nil && added {
+			return fuse.OK // what was added counts as looked up; the next call hears of it
+		}
 		if err != nil {
 			return status(err)
 		}
