@@ -120,7 +120,7 @@ func (m *mounted) unmount(t *testing.T) {
 		return // a test did it
 	default:
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	lazy, err := m.mount.Unmount(ctx)
 	if err != nil {
