@@ -55,6 +55,18 @@ func ioctl(fd int, command uint32, buf []byte, size int) error {
 	return nil
 }
 
+// layout are the flags that say how a file lies on the disk below. Each replica
+// has its own: whether they are set or not is nobody's wish, and most programs
+// that set flags leave them out. (ext4 ignores all of them but FS_EXTENT_FL.)
+const layout = 0x80000 | // FS_EXTENT_FL
+	0x1000 | // FS_INDEX_FL
+	0x10000000 | // FS_INLINE_DATA_FL
+	0x40000 | // FS_HUGE_FILE_FL
+	0x200000 | // FS_EA_INODE_FL
+	0x800 | // FS_ENCRYPT_FL
+	0x100000 | // FS_VERITY_FL
+	0x100 | 0x200 | 0x400 // FS_DIRTY_FL, FS_COMPRBLK_FL, FS_NOCOMP_FL
+
 // setFlags sets those flags that travel. To change any other is refused: a
 // mirror would not have it.
 func (f *front) setFlags(cancel <-chan struct{}, in *fuse.IoctlIn, h *handle, arg []byte) fuse.Status {
@@ -72,6 +84,7 @@ func (f *front) setFlags(cancel <-chan struct{}, in *fuse.IoctlIn, h *handle, ar
 		if err != nil {
 			return nil, err
 		}
+		want = want&^layout | have&layout
 		if (want^have)&^op.InodeFlags != 0 {
 			return nil, unix.EOPNOTSUPP
 		}

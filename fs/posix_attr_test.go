@@ -251,20 +251,29 @@ func birthTime(t *testing.T, dir string) {
 	}
 }
 
-// fileFlags reads the flags of chattr(1). Setting them is refused on a mount.
+// fileFlags reads and sets the flags of chattr(1), without the ones that only
+// say how a file lies on its disk.
 func fileFlags(t *testing.T, dir string) {
 	write(t, dir+"/f", "x")
-	for _, path := range []string{dir, dir + "/f"} {
+	must(t, os.Mkdir(dir+"/d", 0o755))
+	for _, path := range []string{dir + "/d", dir + "/f"} {
 		f, err := os.Open(path)
 		must(t, err)
-		flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
-		if err != nil {
-			t.Errorf("flags of %s: %v", path, err)
+		flags := func() int {
+			flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+			must(t, err)
+			return int(flags)
 		}
-		// On a mount these say that it is not supported, on a disk they do nothing.
-		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags))
-		if err != nil && err != unix.EOPNOTSUPP {
-			t.Errorf("setting flags of %s: %v", path, err)
+		for _, want := range []int{flags(), 0x10, 0} {
+			if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, want); err != nil {
+				t.Errorf("setting the flags of %s to %#x: %v", path, want, err)
+			}
+			if got := flags(); got&0x10 != want&0x10 {
+				t.Errorf("flags of %s are %#x, set to %#x", path, got, want)
+			}
+			if err := os.Chmod(path, 0o700); (err == nil) != (want&0x10 == 0) {
+				t.Errorf("chmod of %s with flags %#x: %v", path, want, err)
+			}
 		}
 		f.Close()
 	}

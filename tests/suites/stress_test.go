@@ -26,10 +26,6 @@ var notHere = map[string]string{
 	"dup":        "uses /dev/null and pipes only",
 }
 
-// mayBeRefused are stressors that skip themselves where attributes of files,
-// as chattr(1) sets them, are refused, which a mount with mirrors does.
-var mayBeRefused = []string{"chattr", "inode-flags"}
-
 // complaints are what stress-ng says of a check that failed or was left out.
 var complaints = regexp.MustCompile(`(?m)\b(fail|error): .*$|.*skipping stress.*$`)
 
@@ -79,9 +75,6 @@ func stress(t *testing.T, p place, name string) (output string, ok bool) {
 	out, code := p.program(t, time.Duration(seconds)*time.Second+2*time.Minute, "stress-ng", "--"+name, "2", "--verify",
 		"--temp-path", dir, "--timeout", fmt.Sprint(seconds), "--seed", strconv.Itoa(len(name)), "--metrics-brief")
 	complaint := complaints.FindString(out)
-	if complaint != "" && slices.Contains(mayBeRefused, name) {
-		complaint = ""
-	}
 	left, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
