@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -75,15 +76,23 @@ func newNode(t testing.TB, dir, name string, launch launcher) *Node {
 	return n
 }
 
-// freeAddr returns a loopback address that nobody listens on.
+// freeAddr returns a loopback address that nobody listens on. Its port is below
+// those that the kernel gives to outgoing connections: one of these could take
+// it before the node does.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const lowest, end, tries = 10_000, 32_768, 100
+	var err error
+	for range tries {
+		addr := fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(end-lowest))
+		var l net.Listener
+		if l, err = net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatalf("no free port after %d tries: %v", tries, err)
+	return ""
 }
 
 // Start starts the node in a role and fails the test if that is not possible.
