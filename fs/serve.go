@@ -16,9 +16,8 @@ import (
 
 // A request costs little here and much on its way here: waking a thread takes
 // longer than a small write does. So one worker reads and answers requests for
-// as long as that works, and others only when it would stand still. Against a
-// pool of readers, of which the kernel wakes the one that has slept longest,
-// that is two to three times as fast for a single client.
+// as long as that works, and others only when it would stand still. In a pool of
+// readers the kernel wakes the one that has slept longest.
 //
 //  1. The worker that has the turn reads the device, answers, and reads again,
 //     on one thread, until there is nothing to read. What it has ordered

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
@@ -19,8 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/standbyfs/standbyfs/daemon"
-	"github.com/standbyfs/standbyfs/fs"
-	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/tests/harness"
 )
 
@@ -156,44 +153,6 @@ func line(lines []string, i int) string {
 // place is the mount point of a mount under test.
 type place string
 
-// passthrough mounts a directory with the null Committer until the test ends.
-func passthrough(t *testing.T) place {
-	t.Helper()
-	harness.NeedFUSE(t)
-	dir := public(t)
-	point, replica := filepath.Join(dir, "mount"), filepath.Join(dir, "replica")
-	for _, d := range []string{point, replica} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	files, err := tree.Open(replica)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := fs.New(files, fs.Null{}, fs.Options{Name: replica, Suid: true, Dev: true, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := f.Mount(point)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if lazy, err := m.Unmount(ctx); err != nil || lazy {
-			t.Errorf("unmount: lazy %t, %v", lazy, err)
-		}
-		if err := m.Close(); err != nil {
-			t.Errorf("closing the mount: %v", err)
-		}
-		files.Close()
-		harness.NoMountsLeft(t, point)
-	})
-	return place(point)
-}
-
 // mirrored mounts a primary with two mirrors, which have to equal it when the
 // test ends.
 func mirrored(t *testing.T) place {
@@ -264,7 +223,8 @@ func public(t *testing.T) string {
 func mounts(t *testing.T) map[string]place {
 	// The one that is mounted first ends last, and looks for goroutines of both.
 	first := mirrored(t)
-	return map[string]place{"mirrored": first, "null": passthrough(t)}
+	_, null, _ := harness.Passthrough(t, public(t))
+	return map[string]place{"mirrored": first, "null": place(null)}
 }
 
 func TestCases(t *testing.T) {

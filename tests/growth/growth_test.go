@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -52,10 +51,7 @@ func (n needs) within(limit needs) bool {
 // says how many: 'make soak' lets a million of them go by, and 10 GB with them.
 // It compares with what was needed after a tenth of them.
 func TestNothingGrows(t *testing.T) {
-	files := 2_000
-	if n, err := strconv.Atoi(os.Getenv("FILES")); err == nil && n > 0 {
-		files = n
-	}
+	files := harness.Number("FILES", 2_000)
 	for _, mirrors := range []int{0, 2} {
 		t.Run(fmt.Sprintf("%d mirrors", mirrors), func(t *testing.T) {
 			c := harness.NewCluster(t, harness.Options{Mirrors: mirrors, Mirroring: daemon.Mirroring{RingBytes: 1 << 20}})

@@ -1,9 +1,7 @@
 package model
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -15,59 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/standbyfs/standbyfs/daemon"
-	"github.com/standbyfs/standbyfs/fs"
-	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
 )
 
-// passthrough mounts a replica with the null Committer until the test ends.
-// The returned function unmounts it earlier.
+// passthrough is harness.Passthrough, and leaves no goroutine.
 func passthrough(t *testing.T) (replica, mountpoint string, unmount func()) {
 	t.Helper()
-	harness.NeedFUSE(t)
 	before := goleak.IgnoreCurrent()
-	dir := t.TempDir()
-	replica, mountpoint = filepath.Join(dir, "replica"), filepath.Join(dir, "mount")
-	for _, d := range []string{replica, mountpoint} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	files, err := tree.Open(replica)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := fs.New(files, fs.Null{}, fs.Options{Name: replica, Suid: true, Dev: true, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := f.Mount(mountpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unmounted := false
-	unmount = func() {
-		if unmounted {
-			return
-		}
-		unmounted = true
-		if lazy, err := m.Unmount(context.Background()); err != nil || lazy {
-			t.Errorf("unmount: lazy %t, %v", lazy, err)
-		}
-		if err := m.Close(); err != nil {
-			t.Errorf("closing the mount: %v", err)
-		}
-		files.Close()
-	}
 	t.Cleanup(func() {
-		unmount()
-		harness.NoMountsLeft(t, dir)
 		if !t.Failed() {
 			goleak.VerifyNone(t, before)
 		}
 	})
-	return replica, mountpoint, unmount
+	return harness.Passthrough(t, t.TempDir())
 }
 
 // TestPassthrough runs the model against a mount that mirrors nothing.

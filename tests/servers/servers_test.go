@@ -12,23 +12,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 
 	"github.com/standbyfs/standbyfs/tests/harness"
 )
 
 var (
-	rounds = flag.Int("rounds", number("ROUNDS", 3), "how often each server's machine is killed; also $ROUNDS")
-	seed   = flag.Int("seed", number("SEED", 0), "what is killed, and when; 0 draws one; also $SEED")
+	rounds = flag.Int("rounds", harness.Number("ROUNDS", 3), "how often each server's machine is killed; also $ROUNDS")
+	seed   = flag.Int("seed", harness.Number("SEED", 0), "what is killed, and when; 0 draws one; also $SEED")
 )
-
-func number(variable string, otherwise int) int {
-	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
-		return n
-	}
-	return otherwise
-}
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,14 +26,7 @@ import (
 )
 
 // times makes suites that could go on for ever run so many times as long.
-var times = flag.Int("times", number("TIMES", 1), "how many times as long as usual; also $TIMES")
-
-func number(variable string, otherwise int) int {
-	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil && n > 0 {
-		return n
-	}
-	return otherwise
-}
+var times = flag.Int("times", harness.Number("TIMES", 1), "how many times as long as usual; also $TIMES")
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 

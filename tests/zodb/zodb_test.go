@@ -21,16 +21,9 @@ import (
 )
 
 var (
-	rounds = flag.Int("rounds", number("ROUNDS", 20), "how often something is killed; also $ROUNDS")
-	seed   = flag.Int("seed", number("SEED", 0), "what is killed, and when; 0 draws one; also $SEED")
+	rounds = flag.Int("rounds", harness.Number("ROUNDS", 20), "how often something is killed; also $ROUNDS")
+	seed   = flag.Int("seed", harness.Number("SEED", 0), "what is killed, and when; 0 draws one; also $SEED")
 )
-
-func number(variable string, otherwise int) int {
-	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
-		return n
-	}
-	return otherwise
-}
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
