@@ -115,7 +115,9 @@ func (n *node) reign(ctx context.Context, t term) (err error) {
 		t.begun(err)
 		return err
 	}
-	files, err := fs.New(n.tree, committer, fs.Options{Name: n.cfg.Replica, Suid: n.cfg.Suid, Dev: n.cfg.Dev, Logger: n.log})
+	files, err := fs.New(n.tree, committer, fs.Options{
+		Name: n.cfg.Replica, Suid: n.cfg.Suid, Dev: n.cfg.Dev, Logger: n.log, Alone: len(t.peers) == 0,
+	})
 	if err != nil {
 		t.begun(err)
 		return fmt.Errorf("make the file system: %w", err)

@@ -13,7 +13,8 @@ import (
 
 // device is an open /dev/fuse that is mounted. Requests are waited for in the
 // runtime's poller, like everything that comes from the network: a thread that
-// stood in read(2) would keep its processor from the rest of the program.
+// stood in read(2) would keep its processor from the rest of the program. Where
+// nothing travels there is no rest to speak of, and the thread costs half.
 type device struct {
 	file *os.File
 	conn syscall.RawConn // file's, for the poller
@@ -31,25 +32,29 @@ func (f *FS) attach(point string) (*device, error) {
 	if err := unix.Stat(point, &st); err != nil {
 		return nil, err
 	}
+	flags := unix.O_RDWR
+	if !f.opts.Alone {
+		flags |= unix.O_NONBLOCK // for the poller
+	}
 	// go-fuse would open it without O_CLOEXEC, and children would keep the mount
 	// alive.
-	fd, err := openat(unix.AT_FDCWD, "/dev/fuse", unix.O_RDWR|unix.O_NONBLOCK, 0)
+	fd, err := openat(unix.AT_FDCWD, "/dev/fuse", flags, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/fuse: %w", err)
 	}
-	var flags uintptr
+	var options uintptr
 	if !f.opts.Suid {
-		flags |= unix.MS_NOSUID
+		options |= unix.MS_NOSUID
 	}
 	if !f.opts.Dev {
-		flags |= unix.MS_NODEV
+		options |= unix.MS_NODEV
 	}
 	if f.noAtime {
-		flags |= unix.MS_NOATIME
+		options |= unix.MS_NOATIME
 	}
 	data := fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d,max_read=%d,default_permissions,allow_other",
 		fd, st.Mode&unix.S_IFMT, os.Geteuid(), os.Getegid(), maxWrite)
-	if err := unix.Mount(f.opts.Name, point, "fuse.standbyfs", flags, data); err != nil {
+	if err := unix.Mount(f.opts.Name, point, "fuse.standbyfs", options, data); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
@@ -70,6 +75,13 @@ func (d *device) read(request []byte) (n int, err error) {
 		return !errors.Is(err, unix.EAGAIN)
 	})
 	return n, errors.Join(err, wait)
+}
+
+// waits reports whether there is a request to be read.
+func (d *device) waits() bool {
+	fds := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n == 1 && fds[0].Revents == unix.POLLIN
 }
 
 // write gives the kernel a whole message.

@@ -35,8 +35,12 @@ func (f *FS) sync(in *fuse.InHeader, h *handle, dataOnly bool, remote op.Ack) op
 		s.end(err)
 	}
 	if f.syncer.Alone() && remote == op.Done {
-		f.blocks(in)
+		// The turn stays: passing it wakes a thread, and comes to nothing if there is
+		// one client. Whoever waits for longer is seen to by the server's watch.
 		done(f.syncer.Wait(h.fd, dataOnly))
+		if f.server.dev.waits() {
+			f.syncer.Crowd()
+		}
 		return s
 	}
 	f.syncer.Start(h.fd, dataOnly, done)

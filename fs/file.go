@@ -156,8 +156,12 @@ func (f *front) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOu
 	return fuse.OK
 }
 
-// Flush is a close(2): the times that were put off travel now.
+// Flush is a close(2): the times that were put off travel now. Where nothing
+// travels the kernel need not ask, and is told so once.
 func (f *front) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	if f.opts.Alone {
+		return fuse.ENOSYS
+	}
 	h := f.handles.get(in.Fh)
 	if h == nil {
 		return fuse.EBADF

@@ -48,6 +48,10 @@ type Options struct {
 	Logger    *slog.Logger  // nil: slog.Default
 	IdleTimes time.Duration // how long a file is left alone before its mtime travels; 0: one second
 	Debug     bool          // log every request
+
+	// Alone says that the Committer has no mirrors: no change travels and none is
+	// waited for.
+	Alone bool
 }
 
 // FS is a file system over a tree. It is mounted once.

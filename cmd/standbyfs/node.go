@@ -27,6 +27,9 @@ func runNode(cmd *cobra.Command, from config.Sources) error {
 	if err := becomeDaemon(); err != nil {
 		return err
 	}
+	if cfg.Role == daemon.Mirror || len(cfg.Mirror.Peers) > 0 {
+		daemon.ShareProcessors()
+	}
 	cfg.Version = version()
 	cfg.Logger = newLogger(cmd.ErrOrStderr(), settings.Log)
 	cfg.Ready = func(line string) {
@@ -45,7 +48,6 @@ func becomeDaemon() error {
 	// A closed pipe at the standard output must not end a node that prints its
 	// second ready line when it is promoted.
 	signal.Ignore(unix.SIGPIPE)
-	daemon.ShareProcessors()
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return fmt.Errorf("read the limit of open files: %w", err)

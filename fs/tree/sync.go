@@ -73,9 +73,8 @@ func (s *Syncer) Close() {
 // Alone reports whether a sync that begins now is likely to be the only one.
 // Its caller does begin one.
 func (s *Syncer) Alone() bool {
-	const memory = 100 // syncs after the last that was not alone
 	if s.count.Load() > 0 {
-		s.crowd.Store(memory)
+		s.Crowd()
 		return false
 	}
 	if s.crowd.Load() == 0 {
@@ -83,6 +82,13 @@ func (s *Syncer) Alone() bool {
 	}
 	s.crowd.Add(-1)
 	return false
+}
+
+// Crowd says that somebody was kept from a sync of his own by one that was
+// thought to be alone.
+func (s *Syncer) Crowd() {
+	const memory = 100 // syncs after the last that was not alone
+	s.crowd.Store(memory)
 }
 
 // Wait makes what was written to fd durable, or with dataOnly its data alone

@@ -14,7 +14,6 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
-	"github.com/standbyfs/standbyfs/daemon"
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/tests/harness"
@@ -66,13 +65,12 @@ func serveNull(args []string) error {
 	if len(args) != 2 {
 		return errors.New("serve-null wants a directory and a mount point")
 	}
-	daemon.ShareProcessors() // as the program does
 	t, err := tree.Open(args[0])
 	if err != nil {
 		return err
 	}
 	defer t.Close()
-	f, err := fs.New(t, fs.Null{}, fs.Options{})
+	f, err := fs.New(t, fs.Null{}, fs.Options{Alone: true})
 	if err != nil {
 		return err
 	}

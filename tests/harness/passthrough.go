@@ -26,7 +26,7 @@ func Passthrough(t *testing.T, dir string) (replica, mountpoint string, unmount 
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := fs.New(files, fs.Null{}, fs.Options{Name: replica, Suid: true, Dev: true, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	f, err := fs.New(files, fs.Null{}, fs.Options{Name: replica, Alone: true, Suid: true, Dev: true, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
