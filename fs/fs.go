@@ -8,7 +8,7 @@
 //	serve.go      who reads and answers requests
 //	reply.go      replies that wait for mirrors
 //	notify.go     what the kernel has to ask anew
-//	inode.go      what the kernel knows: inodes, their names, their references
+//	inode.go      what the kernel knows: inodes and their references; links.go their names
 //	lookup.go     from an inode to its path and to where system calls reach it
 //	order.go      the locks and their order
 //	committer.go  the seam to what orders and mirrors ops

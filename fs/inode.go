@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -23,7 +22,7 @@ type inode struct {
 	key     key
 	lookups uint64 // references that the kernel holds
 	pins    int    // links of known children, and whoever else called pin
-	links   []link // the known names; a directory has one, the root none
+	links   links  // the known names; a directory has one, the root none
 	nlink   uint32 // how many names there are, as far as we were told
 
 	// orphan is a descriptor (O_PATH) of an inode without known names, or -1.
@@ -42,12 +41,6 @@ type inode struct {
 
 // key names an object of the backing file system.
 type key struct{ dev, ino uint64 }
-
-// link is one name of an inode.
-type link struct {
-	parent *inode
-	name   string
-}
 
 func keyOf(st *unix.Stat_t) key { return key{st.Dev, st.Ino} }
 
@@ -116,30 +109,21 @@ func (t *table) add(st *unix.Stat_t) *inode {
 	return n
 }
 
+// attach makes l a known name of n. A directory has one name: if it had
+// another, it was moved.
 func (t *table) attach(n *inode, l link) {
-	for i, have := range n.links {
-		if have == l {
-			return
-		}
-		if n.isDir() {
-			// A directory has one name: it was moved behind our back.
-			n.links[i] = l
-			l.parent.pins++
-			t.unpinned(have.parent)
-			return
-		}
+	if !n.links.add(l) {
+		return
 	}
-	n.links = append(n.links, l)
 	l.parent.pins++
+	if n.isDir() && len(n.links.all) > 1 {
+		t.detach(n, n.links.all[0])
+	}
 }
 
 func (t *table) detach(n *inode, l link) {
-	for i, have := range n.links {
-		if have == l {
-			n.links = slices.Delete(n.links, i, i+1)
-			t.unpinned(l.parent)
-			return
-		}
+	if n.links.remove(l) {
+		t.unpinned(l.parent)
 	}
 }
 
@@ -160,10 +144,10 @@ func (t *table) drop(n *inode) (fd int) {
 	if t.byKey[n.key] == n {
 		delete(t.byKey, n.key)
 	}
-	for _, l := range n.links {
+	for _, l := range n.links.all {
 		t.unpinned(l.parent)
 	}
-	n.links = nil
+	n.links = links{}
 	fd, n.orphan = n.orphan, -1
 	return fd
 }
@@ -199,7 +183,7 @@ func (t *table) find(st *unix.Stat_t) (n *inode, last bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n = t.byKey[keyOf(st)]
-	return n, n != nil && len(n.links) <= 1
+	return n, n != nil && len(n.links.all) <= 1
 }
 
 // linked records one more name of n. The caller holds FS.names exclusively.
@@ -241,21 +225,17 @@ func (t *table) unlinked(n *inode, parent *inode, name string, orphan int) {
 func (t *table) moved(n *inode, from, to link, other *inode) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	// The new parents are pinned before the old ones are let go.
+	if n == other {
+		return // two names of one file
+	}
 	for _, m := range []struct {
 		n        *inode
 		from, to link
 	}{{n, from, to}, {other, to, from}} {
-		if m.n == nil {
-			continue
-		}
-		for i, have := range m.n.links {
-			if have == m.from {
-				m.n.links[i] = m.to
-				m.to.parent.pins++
-				t.unpinned(m.from.parent)
-				break
-			}
+		// The new parent is pinned before the old one is let go.
+		if m.n != nil && m.n.links.find(m.from) >= 0 {
+			t.attach(m.n, m.to)
+			t.detach(m.n, m.from)
 		}
 	}
 }
@@ -271,14 +251,14 @@ func (t *table) path(n *inode, good func(path string) bool) (path string, ok boo
 	if n == t.root {
 		return op.Root, true
 	}
-	all := n.isDir() || n.nlink <= uint32(len(n.links))
-	for _, l := range n.links {
+	all := n.isDir() || n.nlink <= uint32(len(n.links.all))
+	for _, l := range n.links.all {
 		dir, ok := t.dirPath(l.parent)
 		if !ok {
 			continue
 		}
 		p := op.JoinPath(dir, l.name)
-		if all && len(n.links) == 1 || good(p) {
+		if all && len(n.links.all) == 1 || good(p) {
 			return p, true
 		}
 		if path == "" {
@@ -290,19 +270,19 @@ func (t *table) path(n *inode, good func(path string) bool) (path string, ok boo
 
 func (t *table) dirPath(n *inode) (string, bool) {
 	size, depth := 0, 0
-	for d := n; d != t.root; d = d.links[0].parent {
-		if len(d.links) == 0 {
+	for d := n; d != t.root; d = d.links.all[0].parent {
+		if len(d.links.all) == 0 {
 			return "", false
 		}
-		size += len(d.links[0].name) + 1
+		size += len(d.links.all[0].name) + 1
 		depth++
 	}
 	if depth == 0 {
 		return op.Root, true
 	}
 	buf := make([]byte, size)
-	for d := n; d != t.root; d = d.links[0].parent {
-		name := d.links[0].name
+	for d := n; d != t.root; d = d.links.all[0].parent {
+		name := d.links.all[0].name
 		size -= len(name) + 1
 		copy(buf[size:], "/")
 		copy(buf[size+1:], name)

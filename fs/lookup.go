@@ -74,7 +74,7 @@ func (f *FS) findNames(n *inode) {
 	// Names outside of the volume are nobody's business: do not search again.
 	f.table.mu.Lock()
 	defer f.table.mu.Unlock()
-	n.nlink = uint32(len(n.links))
+	n.nlink = uint32(len(n.links.all))
 }
 
 // intern makes the inode at path known, and all directories above it, and

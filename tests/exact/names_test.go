@@ -194,13 +194,31 @@ var nameCases = map[string]func(*tape){
 		}
 		t.stat("f", "l100")
 		t.unlink("f")
-		for i := range 199 {
-			if err := unix.Unlink(fmt.Sprintf("l%d", i)); err != nil {
+		// The newest, the oldest and some between them, some under other names.
+		t.mkdir("d", 0o755)
+		t.file("other", "other", 0o644)
+		for i := range 100 {
+			name := fmt.Sprintf("l%d", []int{199 - i/2, i / 2}[i%2])
+			if i%10 > 6 {
+				t.rename(name, "d/"+name, 0)
+				t.rename("d/"+name, "other", unix.RENAME_EXCHANGE)
+				t.rename("d/"+name, name, 0)
+				t.rename("other", name, unix.RENAME_EXCHANGE)
+			}
+			if err := unix.Unlink(name); err != nil {
+				t.did(err, "unlink %s", name)
+			}
+		}
+		t.chmod("l100", 0o600)
+		for i := range 99 {
+			if err := unix.Unlink(fmt.Sprintf("l%d", 50+i)); err != nil {
 				t.did(err, "unlink %d", i)
 			}
 		}
-		t.stat("l199")
-		t.cat("l199")
+		t.stat("l149")
+		t.truncate("l149", 5)
+		t.cat("l149")
+		t.list(".")
 	},
 	"counts": func(t *tape) {
 		t.mkdir("d", 0o755)
