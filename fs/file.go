@@ -33,7 +33,7 @@ func (f *front) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 			acks, err = f.truncateOpen(cancel, h, in)
 		}
 		if err != nil {
-			unix.Close(h.fd)
+			h.release()
 			return f.after(&in.InHeader, err, nil, acks...)
 		}
 	}
@@ -58,9 +58,9 @@ func (f *FS) open(n *inode, flags uint32, below int) (*handle, error) {
 		fd, err = p.open(below | unix.O_APPEND) // a file with the attribute 'append only'
 	}
 	if err != nil {
-		return nil, err
+		return nil, f.handles.seen(err)
 	}
-	return &handle{n: n, fd: fd, flags: flags}, nil
+	return &handle{n: n, descriptor: newDescriptor(fd), flags: flags}, nil
 }
 
 func (f *FS) opened(h *handle, out *fuse.OpenOut) {
@@ -91,20 +91,19 @@ func (f *front) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, o
 	if err := f.handles.room(); err != nil {
 		return status(err)
 	}
-	h := &handle{fd: -1, flags: in.Flags}
+	fd := -1
 	n, ack, err := f.bear(cancel, &birth{
 		parent: in.NodeId, name: name, caller: in.Owner, kind: op.Create,
 		make: func(at tree.At) (err error) {
-			h.fd, err = openat(at.FD, at.Name, below(in.Flags)|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, masked(procPath(at.FD), in.Mode&07777, in.Umask))
+			fd, err = openat(at.FD, at.Name, below(in.Flags)|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, masked(procPath(at.FD), in.Mode&07777, in.Umask))
 			return err
 		},
-		undo: func() { unix.Close(h.fd) },
+		undo: func() { unix.Close(fd) },
 	}, &out.EntryOut)
 	if err != nil {
-		return status(err)
+		return status(f.handles.seen(err))
 	}
-	h.n = n
-	f.opened(h, &out.OpenOut)
+	f.opened(&handle{n: n, descriptor: newDescriptor(fd), flags: in.Flags}, &out.OpenOut)
 	fh, unborn := out.Fh, f.unborn(n, in.NodeId, name)
 	return f.after(&in.InHeader, nil, func() {
 		f.handles.remove(fh)
@@ -138,21 +137,17 @@ func (f *front) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOu
 	fdPath, _ := dir.proc()
 	fd, err := openat(dirfd, name, below(in.Flags)|unix.O_TMPFILE, masked(fdPath, in.Mode&07777, in.Umask))
 	if err != nil {
-		return status(err)
+		return status(f.handles.seen(err))
 	}
+	d := newDescriptor(fd)
 	var st unix.Stat_t
-	err = own(place{fd: fd}, dirfd, name, in.Owner, &st)
-	orphan := -1
-	if err == nil {
-		orphan, err = place{fd: fd}.open(unix.O_PATH)
-	}
-	if err != nil {
-		unix.Close(fd)
+	if err := own(place{fd: fd}, dirfd, name, in.Owner, &st); err != nil {
+		d.release()
 		return status(err)
 	}
-	n := f.table.enterNameless(&st, orphan)
+	n := f.table.enterNameless(&st, d.share())
 	n.fill(&st, &out.EntryOut)
-	f.opened(&handle{n: n, fd: fd, flags: in.Flags}, &out.OpenOut)
+	f.opened(&handle{n: n, descriptor: d, flags: in.Flags}, &out.OpenOut)
 	return fuse.OK
 }
 

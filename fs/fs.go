@@ -13,7 +13,7 @@
 //	order.go      the locks and their order
 //	committer.go  the seam to what orders and mirrors ops
 //	namespace.go  names that come and go; rename.go names that change
-//	handle.go     what is open
+//	handle.go     what is open, by descriptors (descriptor.go)
 //	dir.go file.go data.go attr.go xattr.go   the other families of calls
 //	durable.go    fsync beside the mirrors'
 //	acl.go        access lists and the umask

@@ -1,7 +1,9 @@
 package fs
 
 import (
+	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,17 +12,18 @@ import (
 
 // handle is one open file or directory.
 type handle struct {
-	n     *inode
-	fd    int
+	n *inode
+	*descriptor
 	flags uint32
 	dir   *dirStream // of a directory
+	at    int        // where it is among n's; guarded by handles.mu
 }
 
 func (h *handle) writable() bool { return h.flags&unix.O_ACCMODE != unix.O_RDONLY }
 
 // handles numbers what is open.
 type handles struct {
-	mu   sync.RWMutex // guards all but log
+	mu   sync.RWMutex // guards all but log, and every inode's open
 	open map[uint64]*handle
 	last uint64
 
@@ -50,11 +53,27 @@ func (hs *handles) room() error {
 	if len(hs.open) < hs.limit {
 		return nil
 	}
+	hs.short()
+	return unix.EMFILE
+}
+
+// seen logs an error that says that there are no descriptors any more, and
+// returns it.
+func (hs *handles) seen(err error) error {
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		hs.mu.Lock()
+		defer hs.mu.Unlock()
+		hs.short()
+	}
+	return err
+}
+
+// short logs that there are no descriptors, once a minute. The caller holds mu.
+func (hs *handles) short() {
 	if now := time.Now(); now.Sub(hs.full) > time.Minute {
 		hs.full = now
 		hs.log.Error("too many open files: opens fail until some are closed (raise the limit on open files of this process)", "open", len(hs.open))
 	}
-	return unix.EMFILE
 }
 
 func (hs *handles) get(id uint64) *handle {
@@ -68,6 +87,8 @@ func (hs *handles) add(h *handle) uint64 {
 	defer hs.mu.Unlock()
 	hs.last++
 	hs.open[hs.last] = h
+	h.at = len(h.n.open)
+	h.n.open = append(h.n.open, h)
 	return hs.last
 }
 
@@ -75,22 +96,34 @@ func (hs *handles) add(h *handle) uint64 {
 func (hs *handles) writing(n *inode) bool {
 	hs.mu.RLock()
 	defer hs.mu.RUnlock()
-	for _, h := range hs.open {
-		if h.n == n && h.writable() {
-			return true
-		}
+	return slices.ContainsFunc(n.open, (*handle).writable)
+}
+
+// descriptor returns one through which n is open, to be released, or nil.
+func (hs *handles) descriptor(n *inode) *descriptor {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
+	if len(n.open) == 0 {
+		return nil
 	}
-	return false
+	return n.open[0].share()
 }
 
 // remove closes a handle and returns it, or nil.
 func (hs *handles) remove(id uint64) *handle {
 	hs.mu.Lock()
 	h := hs.open[id]
-	delete(hs.open, id)
+	if h != nil {
+		delete(hs.open, id)
+		end := len(h.n.open) - 1
+		last := h.n.open[end]
+		last.at = h.at
+		h.n.open[h.at], h.n.open[end] = last, nil
+		h.n.open = h.n.open[:end]
+	}
 	hs.mu.Unlock()
 	if h != nil {
-		unix.Close(h.fd)
+		h.release()
 	}
 	return h
 }
@@ -100,7 +133,7 @@ func (hs *handles) close() {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	for id, h := range hs.open {
-		unix.Close(h.fd)
+		h.release()
 		delete(hs.open, id)
 	}
 }

@@ -25,10 +25,12 @@ type inode struct {
 	links   links  // the known names; a directory has one, the root none
 	nlink   uint32 // how many names there are, as far as we were told
 
-	// orphan is a descriptor (O_PATH) of an inode without known names, or -1.
-	// It is set while FS.names is held exclusively, or before anybody else
-	// knows the inode, and closed when the inode is dropped.
-	orphan int
+	// orphan reaches an inode without known names; otherwise it is nil. It is
+	// set and cleared while FS.names is held exclusively, or while nobody else
+	// knows the inode.
+	orphan *descriptor
+
+	open []*handle // guarded by handles.mu
 
 	// broken is set for good when a local fsync failed: the kernel reports the
 	// loss once, and a second fsync must not pass for a success.
@@ -57,7 +59,7 @@ type table struct {
 }
 
 func newTable(root *unix.Stat_t) *table {
-	r := &inode{id: fuse.FUSE_ROOT_ID, typ: unix.S_IFDIR, key: keyOf(root), lookups: 1, nlink: 1, orphan: -1}
+	r := &inode{id: fuse.FUSE_ROOT_ID, typ: unix.S_IFDIR, key: keyOf(root), lookups: 1, nlink: 1}
 	return &table{
 		nodes: map[uint64]*inode{r.id: r},
 		byKey: map[key]*inode{r.key: r},
@@ -93,17 +95,17 @@ func (t *table) enter(parent *inode, name string, st *unix.Stat_t, lookups uint6
 	return n
 }
 
-// enterNameless makes an inode that has no name yet and is reached through fd.
-func (t *table) enterNameless(st *unix.Stat_t, fd int) *inode {
+// enterNameless makes an inode that has no name yet and is reached through d.
+func (t *table) enterNameless(st *unix.Stat_t, d *descriptor) *inode {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.add(st)
-	n.lookups, n.nlink, n.orphan = 1, 0, fd
+	n.lookups, n.nlink, n.orphan = 1, 0, d
 	return n
 }
 
 func (t *table) add(st *unix.Stat_t) *inode {
-	n := &inode{id: t.next, typ: st.Mode & unix.S_IFMT, key: keyOf(st), orphan: -1}
+	n := &inode{id: t.next, typ: st.Mode & unix.S_IFMT, key: keyOf(st)}
 	t.next++
 	t.nodes[n.id] = n
 	return n
@@ -135,10 +137,10 @@ func (t *table) unpinned(n *inode) {
 }
 
 // drop removes an inode that nobody refers to any more and returns its
-// descriptor, or -1. The caller holds mu.
-func (t *table) drop(n *inode) (fd int) {
+// descriptor, if it has one. The caller holds mu.
+func (t *table) drop(n *inode) (orphan *descriptor) {
 	if n.lookups > 0 || n.pins > 0 || n == t.root || t.nodes[n.id] != n {
-		return -1
+		return nil
 	}
 	delete(t.nodes, n.id)
 	if t.byKey[n.key] == n {
@@ -148,8 +150,8 @@ func (t *table) drop(n *inode) (fd int) {
 		t.unpinned(l.parent)
 	}
 	n.links = links{}
-	fd, n.orphan = n.orphan, -1
-	return fd
+	orphan, n.orphan = n.orphan, nil
+	return orphan
 }
 
 // forget takes back references that the kernel held.
@@ -170,11 +172,9 @@ func (t *table) unpin(n *inode) { t.release(n, func() { n.pins-- }) }
 func (t *table) release(n *inode, change func()) {
 	t.mu.Lock()
 	change()
-	fd := t.drop(n)
+	orphan := t.drop(n)
 	t.mu.Unlock()
-	if fd >= 0 {
-		unix.Close(fd) // may free a large file: not under the lock
-	}
+	orphan.release() // may free a large file: not under the lock
 }
 
 // find returns the known inode that st describes, or nil, and whether its last
@@ -186,19 +186,22 @@ func (t *table) find(st *unix.Stat_t) (n *inode, last bool) {
 	return n, n != nil && len(n.links.all) <= 1
 }
 
-// linked records one more name of n. The caller holds FS.names exclusively.
+// linked records one more name of n, by which it is reached if it had none. The
+// caller holds FS.names exclusively.
 func (t *table) linked(n *inode, parent *inode, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n.nlink++
 	t.byKey[n.key] = n
 	t.attach(n, link{parent, name})
+	n.orphan.release()
+	n.orphan = nil
 }
 
 // unlinked records that a name of n went. If it was the last known one, n is
-// reached through orphan from now on, if that is not -1. The caller holds
+// reached through orphan from now on, which is nil otherwise. The caller holds
 // FS.names exclusively.
-func (t *table) unlinked(n *inode, parent *inode, name string, orphan int) {
+func (t *table) unlinked(n *inode, parent *inode, name string, orphan *descriptor) {
 	t.mu.Lock()
 	if n.nlink > 0 && !n.isDir() {
 		n.nlink--
@@ -208,17 +211,14 @@ func (t *table) unlinked(n *inode, parent *inode, name string, orphan int) {
 	if n.nlink == 0 && t.byKey[n.key] == n {
 		delete(t.byKey, n.key)
 	}
-	if n.orphan < 0 {
-		n.orphan, orphan = orphan, -1
+	if n.orphan == nil {
+		n.orphan, orphan = orphan, nil
 	}
 	t.detach(n, link{parent, name})
-	fd := t.drop(n)
+	dropped := t.drop(n)
 	t.mu.Unlock()
-	for _, fd := range []int{orphan, fd} {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
+	orphan.release()
+	dropped.release()
 }
 
 // moved records that n, or with two inodes both, changed names with each other.
@@ -302,9 +302,7 @@ func (t *table) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, n := range t.nodes {
-		if n.orphan >= 0 {
-			unix.Close(n.orphan)
-			n.orphan = -1
-		}
+		n.orphan.release()
+		n.orphan = nil
 	}
 }

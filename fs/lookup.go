@@ -170,10 +170,10 @@ type place struct {
 // place finds n under path, as share returned it.
 func (f *FS) place(n *inode, path string) (place, error) {
 	if path == "" {
-		if n.orphan < 0 {
+		if n.orphan == nil {
 			return place{}, unix.ESTALE
 		}
-		return place{fd: n.orphan}, nil
+		return place{fd: n.orphan.fd}, nil
 	}
 	at, err := f.tree.At(path)
 	return place{at: at, fd: -1}, err

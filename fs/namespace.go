@@ -235,7 +235,10 @@ func (f *FS) remove(cancel <-chan struct{}, in *fuse.InHeader, name string, kind
 			return nil, err
 		}
 		defer at.Close()
-		goes := f.going(at)
+		goes, err := f.going(at)
+		if err != nil {
+			return nil, err
+		}
 		ack, err := f.change(cancel, o, func() error {
 			if err := unix.Unlinkat(at.FD, at.Name, flags); err != nil {
 				return err
@@ -261,41 +264,42 @@ func (f *FS) remove(cancel <-chan struct{}, in *fuse.InHeader, name string, kind
 
 // going is what is about to lose a name.
 type going struct {
-	n  *inode // nil if it is not known
-	fd int    // to reach it by if it was the last known name, or -1
+	n *inode // nil if it is not known
+	// hold is what it is reached by if it was the last known name, or nil.
+	hold *descriptor
 }
 
 // going looks at what at means and takes hold of it where it must go on
-// working without a name. The caller holds names exclusively.
-func (f *FS) going(at tree.At) going {
-	g := going{fd: -1}
+// working without a name. It fails where there is no descriptor for one that
+// nobody has open: somebody may have it as an O_PATH or as a working directory.
+// The caller holds names exclusively.
+func (f *FS) going(at tree.At) (going, error) {
+	var g going
 	var st unix.Stat_t
 	if unix.Fstatat(at.FD, at.Name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-		return g
+		return g, nil
 	}
 	n, last := f.table.find(&st)
 	g.n = n
-	if n != nil && last {
-		fd, err := openat(at.FD, at.Name, unix.O_PATH|unix.O_NOFOLLOW, 0)
-		if err != nil {
-			// Whoever has it open keeps its handles; only what has no handle fails.
-			f.log.Warn("no descriptor for a file that loses its name", "error", err)
-			return g
-		}
-		g.fd = fd
+	if n == nil || !last {
+		return g, nil
 	}
-	return g
+	if g.hold = f.handles.descriptor(n); g.hold != nil {
+		return g, nil
+	}
+	fd, err := openat(at.FD, at.Name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return g, f.handles.seen(err)
+	}
+	g.hold = newDescriptor(fd)
+	return g, nil
 }
 
-func (g going) stay() {
-	if g.fd >= 0 {
-		unix.Close(g.fd)
-	}
-}
+func (g going) stay() { g.hold.release() }
 
 func (g going) gone(f *FS, parent *inode, name string) {
 	if g.n != nil {
-		f.table.unlinked(g.n, parent, name, g.fd)
+		f.table.unlinked(g.n, parent, name, g.hold)
 	}
 }
 

@@ -55,13 +55,15 @@ func (f *FS) rename(cancel <-chan struct{}, from, to link, in *fuse.RenameIn) ([
 		return nil, err
 	}
 	moves, _ := f.table.find(&st)
-	goes := going{fd: -1}
+	var goes going
 	if flags&unix.RENAME_NOREPLACE == 0 {
-		goes = f.going(dst)
+		if goes, err = f.going(dst); err != nil {
+			return nil, err
+		}
 	}
 	if flags&unix.RENAME_EXCHANGE != 0 {
 		goes.stay() // it moves instead
-		goes.fd = -1
+		goes.hold = nil
 	}
 	if moves != nil && moves == goes.n && flags&unix.RENAME_EXCHANGE == 0 {
 		goes.stay() // two names of one file: rename(2) does nothing, and says so to nobody

@@ -49,7 +49,18 @@ func Open(dir string) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	return &Tree{dir: dir, root: f, dirs: newFDCache(cachedDirs), files: newFDCache(cachedFiles)}, nil
+	few := affordable()
+	return &Tree{dir: dir, root: f, dirs: newFDCache(min(cachedDirs, few)), files: newFDCache(min(cachedFiles, few))}, nil
+}
+
+// affordable is how many descriptors of each kind may be kept by a process that
+// may not have many: an eighth of them together.
+func affordable() int {
+	var most unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
+		most.Cur = 1024 // what systems give at least
+	}
+	return max(1, int(min(most.Cur, 1<<30)/16))
 }
 
 // Dir returns the path that the tree was opened by.
