@@ -2,11 +2,15 @@ package exact
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -93,12 +97,11 @@ func (t *tape) held(kind string, try, wait func(fd int) error) {
 		_, err := retry(func() (int, error) { return 0, wait(fd) })
 		locked <- err
 	}()
+	t.blocked(fd)
 	t.did(child.Process.Kill(), "kill")
 	_ = child.Wait()
 	t.did(<-locked, "the wait")
-	t.did(unix.Flock(fd, unix.LOCK_UN), "unlock")
-	t.did(unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}), "unlock")
-	t.did(unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}), "unlock")
+	t.unlock(fd)
 
 	child = holder()
 	signals := make(chan os.Signal, 1)
@@ -111,12 +114,113 @@ func (t *tape) held(kind string, try, wait func(fd int) error) {
 		runtime.UnlockOSThread()
 	}()
 	id := <-thread
+	t.blocked(fd)
 	// Go's handlers restart what they interrupt: a lock that waits stays waiting.
 	t.did(unix.Tgkill(unix.Getpid(), id, unix.SIGUSR1), "signal")
 	<-signals
 	t.did(child.Process.Kill(), "kill")
 	_ = child.Wait()
 	t.did(<-locked, "the wait")
+	t.unlock(fd)
+	t.interrupted(fd, holder, wait)
+	t.waiterKilled(fd, kind, holder, try)
+}
+
+// interrupted ends a wait by a signal whose handler restarts nothing. It leaves
+// no lock, nor anything that would take one later.
+func (t *tape) interrupted(fd int, holder func() *exec.Cmd, wait func(fd int) error) {
+	child := holder()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	if err := restarting(unix.SIGUSR2, false); t.failed(err, "sigaction") {
+		return
+	}
+	thread, ended := make(chan int), make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		thread <- unix.Gettid()
+		ended <- wait(fd)
+	}()
+	id := <-thread
+	t.blocked(fd)
+	t.did(unix.Tgkill(unix.Getpid(), id, unix.SIGUSR2), "signal")
+	t.did(<-ended, "the wait")
+	t.did(restarting(unix.SIGUSR2, true), "sigaction")
+	t.did(child.Process.Kill(), "kill")
+	_ = child.Wait()
+	// If anything had stayed, this one would wait for ever.
+	child = holder()
+	t.did(child.Process.Kill(), "kill")
+	_ = child.Wait()
+}
+
+// waiterKilled kills a process that waits for a lock which this one has.
+func (t *tape) waiterKilled(fd int, kind string, holder func() *exec.Cmd, try func(fd int) error) {
+	t.did(try(fd), "lock")
+	waiter := exec.Command(os.Args[0])
+	waiter.Env = append(os.Environ(), caseEnv+"="+childGroup+"/"+kind)
+	t.did(waiter.Start(), "start another")
+	t.blocked(fd)
+	t.did(waiter.Process.Kill(), "kill it")
+	_ = waiter.Wait()
+	t.unlock(fd)
+	child := holder()
+	t.did(child.Process.Kill(), "kill")
+	_ = child.Wait()
+	t.did(try(fd), "lock")
+	t.unlock(fd)
+}
+
+// blocked returns once somebody waits for a lock of the file.
+func (t *tape) blocked(fd int) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); t.failed(err, "fstat") {
+		return
+	}
+	file := fmt.Sprintf(" %02x:%02x:%d ", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for range 20_000 {
+		locks, err := os.ReadFile("/proc/locks")
+		if t.failed(err, "read /proc/locks") {
+			return
+		}
+		for line := range strings.Lines(string(locks)) {
+			if strings.Contains(line, "-> ") && strings.Contains(line, file) {
+				return
+			}
+		}
+		<-again.C
+	}
+	t.note("nobody waits")
+}
+
+func (t *tape) unlock(fd int) {
+	t.did(unix.Flock(fd, unix.LOCK_UN), "unlock")
+	t.did(unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}), "unlock")
+	t.did(unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK}), "unlock")
+}
+
+// restarting says whether calls that a signal interrupts go on behind its
+// handler. Go has them go on, and has no way to say otherwise.
+func restarting(sig unix.Signal, restart bool) error {
+	// The kernel's struct sigaction: handler, flags, restorer, mask.
+	var action [4]uint64
+	const saRestart = 0x10000000
+	call := func(set, get unsafe.Pointer) error {
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(set), uintptr(get), 8, 0, 0)
+		return errnoOf(errno)
+	}
+	if err := call(nil, unsafe.Pointer(&action)); err != nil {
+		return err
+	}
+	action[1] &^= saRestart
+	if restart {
+		action[1] |= saRestart
+	}
+	return call(unsafe.Pointer(&action), nil)
 }
 
 // childGroup has what children of a case do, in its directory.
