@@ -21,6 +21,7 @@ type corked struct {
 }
 
 func newCorked(c net.Conn) *corked {
+	c = quick(c)
 	return &corked{Conn: c, in: bufio.NewReaderSize(c, mergeSize)}
 }
 

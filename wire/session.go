@@ -253,9 +253,9 @@ func (s *Session) acceptNamed(ctx context.Context) error {
 	return nil
 }
 
-// maxRecord is a stream's largest record in bytes: with yamux's header of 12 it
-// just fits into a merging connection's buffer.
-const maxRecord = mergeSize - 12
+// maxRecord is a stream's largest record in bytes. With yamux's header of 12 it
+// fills eight records of TLS and the header.
+const maxRecord = 64<<10 - 12
 
 // records is a stream that writes in records of bounded size. So a sign of life
 // on the control stream waits behind a few records of the log, not behind the
