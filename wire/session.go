@@ -253,9 +253,9 @@ func (s *Session) acceptNamed(ctx context.Context) error {
 	return nil
 }
 
-// maxRecord is a stream's largest record in bytes. With yamux's header of 12 it
-// fills eight records of TLS and the header.
-const maxRecord = 64<<10 - 12
+// maxRecord is a stream's largest record in bytes. A write of 128 KiB fits with its
+// frame, and with the header of yamux, of 12 bytes, it is nine records of TLS.
+const maxRecord = 144<<10 - 12
 
 // records is a stream that writes in records of bounded size. So a sign of life
 // on the control stream waits behind a few records of the log, not behind the
