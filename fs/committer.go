@@ -2,9 +2,11 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"golang.org/x/sys/unix"
 )
 
 // Committer orders an op among all others.
@@ -61,7 +63,12 @@ func (f *FS) admit(cancel <-chan struct{}) error {
 }
 
 // change hands one change to the Committer. The caller holds the locks that
-// order o.
+// order o. Where there is no room but for what is being freed, it is tried once
+// more: on a local disk that is free already.
 func (f *FS) change(cancel <-chan struct{}, o *op.Op, apply func() error) (op.Ack, error) {
-	return f.committer.Commit(kernelCtx{f.ctx, cancel}, o, apply)
+	ack, err := f.committer.Commit(kernelCtx{f.ctx, cancel}, o, apply)
+	if (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) && f.table.freeing() {
+		return f.committer.Commit(kernelCtx{f.ctx, cancel}, o, apply)
+	}
+	return ack, err
 }

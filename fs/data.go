@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"errors"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"golang.org/x/sys/unix"
@@ -136,6 +138,13 @@ func (f *front) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 		return status(err)
 	}
 	acks, err := f.fallocate(cancel, h, in)
+	switch {
+	case err == nil:
+	case rewrites(in):
+		f.server.distrustRange(in.NodeId, int64(in.Offset), int64(in.Length)) // see halfDone
+	default:
+		f.server.distrustAttr(in.NodeId) // its times may be new
+	}
 	return f.after(&in.InHeader, err, nil, acks...)
 }
 
@@ -152,7 +161,7 @@ func (f *FS) fallocate(cancel <-chan struct{}, h *handle, in *fuse.FallocateIn) 
 		return restart(func() error { return unix.Fallocate(h.fd, o.Arg, o.Off, o.Len) })
 	})
 	if err != nil {
-		return f.resized(cancel, h, path, before.Size, err)
+		return f.halfDone(cancel, h, path, in, before.Size, err)
 	}
 	acks = append(acks, ack)
 	if caller := clears(&in.Caller, h.fd); caller != nil {
@@ -165,18 +174,35 @@ func (f *FS) fallocate(cancel <-chan struct{}, h *handle, in *fuse.FallocateIn) 
 	return acks, nil
 }
 
-// resized orders the size that a failed allocation left, if it is a new one.
-func (f *FS) resized(cancel <-chan struct{}, h *handle, path string, before int64, failed error) ([]op.Ack, error) {
+// rewrites reports whether an allocation zeroes data that is there.
+func rewrites(in *fuse.FallocateIn) bool {
+	return in.Mode&(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_ZERO_RANGE) != 0
+}
+
+// halfDone orders what a failed allocation has changed all the same. Where the
+// disk is full or fails, ext4 leaves what it has zeroed and extended until then.
+func (f *FS) halfDone(cancel <-chan struct{}, h *handle, path string, in *fuse.FallocateIn, before int64, failed error) (acks []op.Ack, err error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(h.fd, &st); err != nil || st.Size == before {
+	if err := unix.Fstat(h.fd, &st); err != nil {
 		return nil, failed
 	}
-	o := &op.Op{Kind: op.Truncate, Path: path, Attr: results(&st, op.AttrSize)}
-	ack, err := f.change(cancel, o, func() error { return nil })
-	if err != nil {
-		return nil, err
+	var changes []*op.Op
+	if st.Size != before {
+		changes = append(changes, &op.Op{Kind: op.Truncate, Path: path, Attr: results(&st, op.AttrSize)})
 	}
-	return []op.Ack{ack}, failed
+	full := errors.Is(failed, unix.ENOSPC) || errors.Is(failed, unix.EDQUOT) || errors.Is(failed, unix.EIO)
+	if full && rewrites(in) {
+		// From no path: what stands there now.
+		changes = append(changes, &op.Op{Kind: op.CopyRange, Path2: path, Off2: int64(in.Offset), Len: int64(in.Length)})
+	}
+	for _, o := range changes {
+		ack, err := f.change(cancel, o, func() error { return nil })
+		if err != nil {
+			return acks, err
+		}
+		acks = append(acks, ack)
+	}
+	return acks, failed
 }
 
 // CopyFileRange is copy_file_range(2) between files of this mount.

@@ -356,6 +356,7 @@ func (f *front) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *
 		return ack, nil
 	}()
 	if err != nil {
+		f.server.distrustAttr(in.Oldnodeid) // on a full disk its ctime moves all the same
 		return status(err)
 	}
 	return f.after(&in.InHeader, nil, f.unborn(n, in.NodeId, name), ack)

@@ -31,6 +31,17 @@ func (s *server) distrust(node uint64) {
 	s.notify(b)
 }
 
+// distrustRange makes the kernel forget an inode's attributes and a range of its
+// pages, and returns when it has. It waits for the kernel to write them: the
+// caller holds no lock.
+func (s *server) distrustRange(node uint64, off, size int64) {
+	b := notification(notifyInvalInode, 24)
+	binary.NativeEndian.PutUint64(b[outHeaderSize:], node)
+	binary.NativeEndian.PutUint64(b[outHeaderSize+8:], uint64(off))
+	binary.NativeEndian.PutUint64(b[outHeaderSize+16:], uint64(size))
+	s.give(b)
+}
+
 // distrustAttr makes the kernel forget an inode's attributes, and returns when
 // it has. This takes no lock that a call holds, so a handler may wait for it.
 func (s *server) distrustAttr(node uint64) {

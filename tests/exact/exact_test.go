@@ -81,6 +81,8 @@ func perform(name, dir string) int {
 			return 1
 		}
 		random(t, seed)
+	} else if group == "full" {
+		fullCases[name](t)
 	} else {
 		groups[group][name](t)
 	}
@@ -109,14 +111,14 @@ func run(t *testing.T, dir, name string, seed uint64) []string {
 
 func tail(s string) string { return s[max(0, len(s)-2000):] }
 
-// compare runs a case below and on mounts and tells where they part.
-func compare(t *testing.T, places map[string]place, name string, seed uint64) {
+// compare runs a case in a plain directory and on mounts and tells where they
+// part.
+func compare(t *testing.T, plain string, places map[string]place, name string, seed uint64) {
 	t.Helper()
 	dir := strings.NewReplacer("/", "-", " ", "-").Replace(name)
 	if seed != 0 {
 		dir = fmt.Sprintf("%s-%d", dir, seed)
 	}
-	plain := public(t)
 	t.Cleanup(func() { unlock(t, plain) })
 	want := run(t, filepath.Join(plain, dir), name, seed)
 	for _, on := range slices.Sorted(maps.Keys(places)) {
@@ -155,12 +157,13 @@ type place string
 
 // mirrored mounts a primary with two mirrors, which have to equal it when the
 // test ends.
-func mirrored(t *testing.T) place {
+func mirrored(t *testing.T, o harness.Options) place {
 	t.Helper()
 	harness.NeedFUSE(t)
 	all := filepath.Dir(t.TempDir())
 	t.Cleanup(func() { unlock(t, all) }) // when replicas are compared, before they are removed
-	c := harness.NewCluster(t, harness.Options{Mirrors: 2, Manual: true})
+	o.Mirrors, o.Manual = 2, true
+	c := harness.NewCluster(t, o)
 	c.Primary.Config.Suid, c.Primary.Config.Dev = true, true
 	for _, m := range c.Mirrors {
 		m.Start(daemon.Mirror)
@@ -222,7 +225,7 @@ func public(t *testing.T) string {
 
 func mounts(t *testing.T) map[string]place {
 	// The one that is mounted first ends last, and looks for goroutines of both.
-	first := mirrored(t)
+	first := mirrored(t, harness.Options{})
 	_, null, _ := harness.Passthrough(t, public(t))
 	return map[string]place{"mirrored": first, "null": place(null)}
 }
@@ -232,7 +235,7 @@ func TestCases(t *testing.T) {
 	for _, group := range slices.Sorted(maps.Keys(groups)) {
 		for _, name := range slices.Sorted(maps.Keys(groups[group])) {
 			name = group + "/" + name
-			t.Run(name, func(t *testing.T) { compare(t, places, name, 0) })
+			t.Run(name, func(t *testing.T) { compare(t, public(t), places, name, 0) })
 		}
 	}
 }
@@ -256,7 +259,7 @@ func TestRandom(t *testing.T) {
 	for seed := first; seed < first+rounds; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Logf("repeat with SEED=%d", seed)
-			compare(t, places, "random/walk", seed)
+			compare(t, public(t), places, "random/walk", seed)
 		})
 	}
 }
