@@ -46,6 +46,7 @@ var groups = map[string]map[string]func(*tape){
 	"flags":   flagCases,
 	"lock":    lockCases,
 	"mmap":    mmapCases,
+	"uring":   uringCases,
 }
 
 func TestMain(m *testing.M) {
@@ -74,16 +75,17 @@ func perform(name, dir string) int {
 	out := bufio.NewWriter(os.Stdout)
 	t := &tape{out: out, home: home}
 	group, name, _ := strings.Cut(name, "/")
-	if group == "random" {
+	switch group {
+	case "random":
 		seed, err := strconv.ParseUint(os.Getenv(seedEnv), 10, 64)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		random(t, seed)
-	} else if group == "full" {
+	case "full":
 		fullCases[name](t)
-	} else {
+	default:
 		groups[group][name](t)
 	}
 	if err := out.Flush(); err != nil || t.err != nil {
@@ -235,7 +237,12 @@ func TestCases(t *testing.T) {
 	for _, group := range slices.Sorted(maps.Keys(groups)) {
 		for _, name := range slices.Sorted(maps.Keys(groups[group])) {
 			name = group + "/" + name
-			t.Run(name, func(t *testing.T) { compare(t, public(t), places, name, 0) })
+			t.Run(name, func(t *testing.T) {
+				if group == "uring" {
+					needRing(t)
+				}
+				compare(t, public(t), places, name, 0)
+			})
 		}
 	}
 }
