@@ -19,6 +19,9 @@ func (f *front) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadR
 	if h == nil {
 		return nil, fuse.EBADF
 	}
+	if err := h.aligned(in.Flags, in.Offset, len(buf), false); err != nil {
+		return nil, status(err)
+	}
 	// What is in memory is read at once; whatever waits for the disk waits alone.
 	got, err := h.readCached(buf, int64(in.Offset))
 	if got == 0 && err != nil {
@@ -54,6 +57,9 @@ func (f *front) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	h := f.handles.get(in.Fh)
 	if h == nil {
 		return 0, fuse.EBADF
+	}
+	if err := h.aligned(direct(in), in.Offset, len(data), true); err != nil {
+		return 0, status(err)
 	}
 	if err := f.admit(cancel); err != nil {
 		return 0, status(err)

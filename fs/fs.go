@@ -15,6 +15,7 @@
 //	namespace.go  names that come and go; rename.go names that change
 //	handle.go     what is open, by descriptors (descriptor.go)
 //	dir.go file.go data.go attr.go xattr.go   the other families of calls
+//	direct.go     what O_DIRECT refuses
 //	durable.go    fsync beside the mirrors'
 //	acl.go        access lists and the umask
 //	caller.go     what the kernel does not say of a caller

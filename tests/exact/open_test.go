@@ -229,6 +229,59 @@ var openCases = map[string]func(*tape){
 		}
 		t.stat("f", "g")
 	},
+	"direct, misaligned": func(t *tape) {
+		t.file("f", fill(20_000, 1), 0o644)
+		fd := t.open("f", unix.O_RDWR|unix.O_DIRECT, 0)
+		block := aligned(4 << 20)
+		copy(block, fill(4<<20, 2))
+		at := func(from, size int, off int64) {
+			n, err := unix.Pread(fd, block[from:from+size], off)
+			t.got(int64(n), err, "pread %d at %d", size, off)
+			n, err = unix.Pwrite(fd, block[from:from+size], off)
+			t.got(int64(n), err, "pwrite %d at %d from %d", size, off, from)
+			t.fstat(fd)
+		}
+		for _, size := range []int{0, 1, 100, 511, 512, 513, 1024, 4095, 4096, 4097, 5000} {
+			for _, off := range []int64{0, 1, 256, 512, 1000, 4095, 4096, 19_999, 20_000, 20_480, 100_001} {
+				at(0, size, off)
+			}
+		}
+		// So long that it comes in pieces. If only the last one is odd, the others
+		// are done, where ext4 does nothing.
+		for _, from := range []int{0, 512} {
+			for _, size := range []int{1 << 20, 1<<20 + 512, 3 << 20} {
+				at(from, size, 0)
+				at(from, size, 4096)
+				at(from, size, 100)
+			}
+		}
+		n, err := unix.Pwritev(fd, [][]byte{block[:512], block[1024:1536], block[4096:8192]}, 512)
+		t.got(int64(n), err, "pwritev")
+		n, err = unix.Pwritev(fd, [][]byte{block[:512], block[1024:1524], block[4096:8192]}, 512)
+		t.got(int64(n), err, "pwritev")
+		t.ftruncate(fd, 20_000)
+		m, err := unix.Mmap(fd, 0, 20_000, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if t.did(err, "mmap") == nil {
+			copy(m[19_990:], "the end")
+			t.did(unix.Msync(m, unix.MS_SYNC), "msync")
+			t.did(unix.Munmap(m), "munmap")
+		}
+		appending := t.open("f", unix.O_WRONLY|unix.O_APPEND|unix.O_DIRECT, 0)
+		n, err = unix.Write(appending, block[:512])
+		t.got(int64(n), err, "append to an odd end")
+		n, err = unix.Write(appending, block[:480])
+		t.got(int64(n), err, "append to an odd end up to an even one")
+		t.close(appending)
+		// Directness comes and goes.
+		t.did(setfl(fd, 0), "fcntl")
+		n, err = unix.Pwrite(fd, block[:100], 50)
+		t.got(int64(n), err, "pwrite")
+		t.did(setfl(fd, unix.O_DIRECT), "fcntl")
+		n, err = unix.Pwrite(fd, block[:100], 50)
+		t.got(int64(n), err, "pwrite")
+		t.close(fd)
+		t.cat("f")
+	},
 	"direct": func(t *tape) {
 		fd := t.open("f", unix.O_CREAT|unix.O_RDWR|unix.O_DIRECT, 0o644)
 		buffered := t.open("f", unix.O_RDWR, 0)
@@ -261,4 +314,9 @@ var openCases = map[string]func(*tape){
 		t.all(buffered)
 		t.close(buffered)
 	},
+}
+
+func setfl(fd, flags int) error {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
+	return err
 }
