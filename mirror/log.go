@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -170,8 +171,19 @@ func (l *Log) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, e
 
 // order encodes o and gives it its place. The op has taken effect already, so
 // there is no way back: if it cannot be encoded every mirror has to be
-// compared anew.
+// compared anew. A large write becomes several ops, whose caller waits for the
+// last.
 func (l *Log) order(o *op.Op, to uint32) (op.Ack, error) {
+	for o.Kind == op.Write && len(o.Data) > largestWrite {
+		first, rest := *o, *o
+		first.Data, first.Flags, first.Attr = o.Data[:largestWrite], 0, op.Attr{}
+		rest.Data, rest.Off = o.Data[largestWrite:], o.Off+largestWrite
+		if _, err := l.order(&first, to); err != nil {
+			return nil, err
+		}
+		o = &rest
+		runtime.Gosched() // to the senders
+	}
 	// A large frame becomes the ring's own, a small one is copied into it.
 	var frame []byte
 	if len(o.Data) < wire.LargeData {
@@ -268,6 +280,12 @@ func (a *ack) Wait(ctx context.Context) error {
 		return fmt.Errorf("waiting for the mirrors of op %d: %w", a.lsn, context.Cause(ctx))
 	}
 }
+
+// largestWrite is how much data a write has in the stream, in bytes. A larger
+// one becomes several in a row, whose caller waits for the last: while one is
+// made, the one before is encrypted, sent and applied, all while it is in the
+// processors' caches. A write is not atomic on the disk below either.
+const largestWrite = 128 << 10
 
 // now is the time since the log was made, in nanoseconds, by the monotonic clock.
 func (l *Log) now() int64 { return int64(time.Since(l.start)) }

@@ -174,3 +174,51 @@ func TestRingKeepsFrames(t *testing.T) {
 		}
 	}
 }
+
+// A large write becomes several ops in a row. Only with the last one, which the
+// caller waits for, come the barrier and the new mode.
+func TestLargeWriteInPieces(t *testing.T) {
+	l := &Log{cfg: Config{Line: op.Line{Epoch: op.Epoch{Number: 1}}}, rules: &rules{}, sync: newInSync(nil, 0, nil), ring: newRing(64 << 20)}
+	for _, size := range []int{largestWrite, largestWrite + 1, 3*largestWrite - 1, 8 * largestWrite} {
+		data := make([]byte, size)
+		for i := range data {
+			data[i] = byte(i / 1000)
+		}
+		want := &op.Op{Kind: op.Write, Path: "f", Off: 4711, Data: data, Flags: op.Barrier, Attr: op.Attr{Valid: op.AttrMode, Mode: 0o600}}
+		first := l.ring.next
+		got, err := l.order(want, toAll)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := l.ring.next - 1
+		if a, ok := got.(*ack); !ok || a.lsn != last || !a.durable {
+			t.Errorf("%d bytes: the caller waits for %+v, the last op is %d", size, got, last)
+		}
+		if pieces := int(last - first + 1); pieces != (size+largestWrite-1)/largestWrite {
+			t.Errorf("%d bytes are %d ops", size, pieces)
+		}
+		var written []byte
+		for from := first; from <= last; {
+			run, next, ok := l.ring.read(from, 1, 1)
+			if !ok || next != from+1 {
+				t.Fatalf("LSN %d is not there", from)
+			}
+			for o := range opsIn(run) {
+				if o.Kind != op.Write || o.Path != "f" || o.Off != 4711+int64(len(written)) {
+					t.Errorf("LSN %d is %v", from, o)
+				}
+				if end := from == last; (o.Flags == op.Barrier) != end || (o.Attr == want.Attr) != end {
+					t.Errorf("LSN %d of %d has flags %v and attributes %v", from, last, o.Flags, o.Attr)
+				}
+				written = append(written, o.Data...)
+			}
+			from = next
+		}
+		if !bytes.Equal(written, data) {
+			t.Errorf("%d bytes were written as %d others", size, len(written))
+		}
+		if want.Off != 4711 || len(want.Data) != size {
+			t.Error("the caller's op has changed")
+		}
+	}
+}
