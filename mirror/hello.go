@@ -128,12 +128,13 @@ func (p *peer) doubt(applied op.LSN) bool {
 		if !ok {
 			return false
 		}
-		for o := range opsIn(run) {
+		for o := range opsIn(run.frames) {
 			p.pending.mark(o.Path, true)
 			if o.Kind.TwoPaths() {
 				p.pending.mark(o.Path2, true)
 			}
 		}
+		run.unpin()
 		if next == from {
 			break
 		}

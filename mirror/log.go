@@ -186,7 +186,11 @@ func (l *Log) order(o *op.Op, to uint32) (op.Ack, error) {
 	}
 	// A large frame becomes the ring's own, a small one is copied into it.
 	var frame []byte
-	if len(o.Data) < wire.LargeData {
+	if len(o.Data) >= wire.LargeData {
+		l.mu.Lock()
+		frame = l.ring.memory(wire.FrameSize(o))
+		l.mu.Unlock()
+	} else {
 		buf := framePool.Get().(*[]byte)
 		frame = (*buf)[:0]
 		defer func() {

@@ -181,18 +181,20 @@ func (p *peer) connect(ctx context.Context) error {
 // 2. send writes what the ring holds for this peer, in runs as long as they
 // come, which is group commit: ops of many calls share one write.
 func (p *peer) send(ctx context.Context, s *wire.Session) error {
-	const run = 256 << 10
+	const limit = 256 << 10
 	l := p.log
+	var last run // what was written; one whose write failed may still be read
 	w := s.Log()
 	var told op.LSN
 	beat := time.NewTicker(l.cfg.Heartbeat)
 	defer beat.Stop()
 	for {
 		l.mu.Lock()
-		frames, next, ok := l.ring.read(p.cursor, p.bit, run)
-		if ok {
+		last.unpin()
+		got, next, ok := l.ring.read(p.cursor, p.bit, limit)
+		if last = got; ok {
 			p.cursor = next
-			if len(frames) > 0 {
+			if len(got.frames) > 0 {
 				p.sent = next - 1
 			}
 		}
@@ -200,8 +202,8 @@ func (p *peer) send(ctx context.Context, s *wire.Session) error {
 		if !ok {
 			return errFellOff
 		}
-		if len(frames) > 0 {
-			if _, err := w.Write(frames); err != nil {
+		if len(got.frames) > 0 {
+			if _, err := w.Write(got.frames); err != nil {
 				return fmt.Errorf("send: %w", err)
 			}
 			continue

@@ -19,24 +19,34 @@ const (
 const toAll = ^uint32(0)
 
 // ring holds the newest entries of a line, encoded once for all peers. It is a
-// list of chunks; a full ring drops its oldest chunk whole. A chunk's bytes
-// never change once written and are never used again, so a peer may send from
-// them while the ring moves on: the garbage collector keeps what is still
-// being read. (A circular buffer was the first design. It needs a pin for
-// every read, or lets a slow peer send bytes of two entries.)
+// list of chunks; a full ring drops its oldest chunk whole. A chunk's bytes do
+// not change while anybody sends from them, though the ring moves on: read pins
+// the chunk, and only the memory of one that is dropped without a pin is used
+// again. All other memory is the garbage collector's. (A circular buffer was the
+// first design. It lets a slow peer hold up everybody, or send bytes of two
+// entries.)
+//
+// Memory that is used again is there: a page that is touched for the first time
+// takes the kernel longer than the bytes on it take to encrypt.
 //
 // LSNs in a ring are consecutive. The ring has no lock: the log's guards it.
 type ring struct {
 	chunks []*chunk
 	bytes  int64
 	limit  int64
-	size   int    // of the next chunk for small frames, in bytes
-	next   op.LSN // of the next entry
-	offset uint64 // bytes of all entries of this line
+	size   int      // of the next chunk for small frames, in bytes
+	next   op.LSN   // of the next entry
+	offset uint64   // bytes of all entries of this line
+	spare  [][]byte // of dropped chunks, for large frames; at most spares
 }
+
+// spares is how much memory of dropped chunks is kept. Each large frame takes
+// one and drops about one.
+const spares = 8
 
 type chunk struct {
 	first   op.LSN
+	pins    int // runs of it that are being sent
 	buf     []byte
 	entries []entry
 }
@@ -56,7 +66,7 @@ func (r *ring) append(frame []byte, to uint32) op.LSN {
 	r.offset += uint64(len(frame))
 	wire.Seal(frame, lsn, r.offset)
 	if len(frame) >= wire.LargeData {
-		r.add(&chunk{first: lsn, buf: frame[:len(frame):len(frame)], entries: []entry{{len(frame), to}}})
+		r.add(&chunk{first: lsn, buf: frame, entries: []entry{{len(frame), to}}})
 		r.size = smallestChunk
 		return lsn
 	}
@@ -76,9 +86,28 @@ func (r *ring) add(c *chunk) {
 	r.chunks = append(r.chunks, c)
 	r.bytes += int64(cap(c.buf))
 	for r.bytes > r.limit && len(r.chunks) > 1 {
-		r.bytes -= int64(cap(r.chunks[0].buf))
+		old := r.chunks[0]
+		r.bytes -= int64(cap(old.buf))
 		r.chunks = slices.Delete(r.chunks, 0, 1)
+		if old.pins == 0 && cap(old.buf) >= wire.LargeData && len(r.spare) < spares {
+			r.spare = append(r.spare, old.buf[:0])
+		}
 	}
+}
+
+// memory returns memory for a large frame of n bytes, or nil. It is not much
+// larger than that, since it counts whole.
+func (r *ring) memory(n int) []byte {
+	for i, b := range r.spare {
+		if cap(b) >= n && cap(b) <= n+n/4 {
+			r.spare = slices.Delete(r.spare, i, i+1)
+			return b
+		}
+	}
+	if len(r.spare) == spares {
+		r.spare = slices.Delete(r.spare, 0, 1) // frames have another size now
+	}
+	return nil
 }
 
 // tail returns the newest chunk if n more bytes fit without moving it.
@@ -103,10 +132,12 @@ func (r *ring) oldest() op.LSN {
 // read returns a run of frames addressed to the peer with the given bit, from
 // LSN from on and about limit bytes long, and the LSN behind it. Entries for
 // others are passed over; an empty run means that there is nothing to send up
-// to the returned LSN. It reports false if from has fallen off the ring.
-func (r *ring) read(from op.LSN, bit uint32, limit int) (run []byte, next op.LSN, ok bool) {
+// to the returned LSN. It reports false if from has fallen off the ring. The
+// run's chunk is pinned until unpin is called under the ring's lock; a run that
+// may still be read when its sender has failed stays pinned.
+func (r *ring) read(from op.LSN, bit uint32, limit int) (sent run, next op.LSN, ok bool) {
 	if from < r.oldest() || from > r.next {
-		return nil, from, false
+		return run{}, from, false
 	}
 	i, _ := slices.BinarySearchFunc(r.chunks, from+1, func(c *chunk, lsn op.LSN) int {
 		if c.first < lsn {
@@ -124,15 +155,30 @@ func (r *ring) read(from op.LSN, bit uint32, limit int) (run []byte, next op.LSN
 				from++
 				continue
 			}
-			for k < len(c.entries) && c.entries[k].to&bit != 0 && (len(run) == 0 || len(run) < limit) {
-				run = c.buf[begin:c.entries[k].end:c.entries[k].end]
+			end := begin
+			for k < len(c.entries) && c.entries[k].to&bit != 0 && (end == begin || end-begin < limit) {
+				end = c.entries[k].end
 				from++
 				k++
 			}
-			return run, from, true
+			c.pins++
+			return run{c.buf[begin:end:end], c}, from, true
 		}
 	}
-	return nil, from, true
+	return run{}, from, true
+}
+
+// run is what read has found.
+type run struct {
+	frames []byte
+	of     *chunk // nil if there is nothing to send
+}
+
+// unpin says that nobody reads the run any more. The log's lock is held.
+func (r run) unpin() {
+	if r.of != nil {
+		r.of.pins--
+	}
 }
 
 // drop forgets all entries: every cursor has fallen off. LSNs go on.

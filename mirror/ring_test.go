@@ -48,7 +48,7 @@ func TestRingAddresses(t *testing.T) {
 			if !ok {
 				t.Fatalf("bit %d fell off at %d", bit, from)
 			}
-			got = append(got, lsnsIn(t, run)...)
+			got = append(got, lsnsIn(t, run.frames)...)
 			if next == from {
 				break
 			}
@@ -73,7 +73,7 @@ func TestRingFallsOff(t *testing.T) {
 		t.Errorf("the ring holds %d bytes, limit %d", r.bytes, r.limit)
 	}
 	run, next, ok := r.read(r.oldest(), 1, 1)
-	if !ok || next != r.oldest()+1 || len(lsnsIn(t, run)) != 1 {
+	if !ok || next != r.oldest()+1 || len(lsnsIn(t, run.frames)) != 1 {
 		t.Errorf("oldest: %v, next %d", ok, next)
 	}
 	if _, _, ok := r.read(r.next, 1, 1); !ok {
@@ -104,7 +104,7 @@ func TestRingRunsStay(t *testing.T) {
 				cursor = r.oldest()
 				continue
 			}
-			all = append(all, held{run, bytes.Clone(run)})
+			all = append(all, held{run.frames, bytes.Clone(run.frames)})
 			cursor = next
 		}
 	}
@@ -154,7 +154,7 @@ func TestRingKeepsFrames(t *testing.T) {
 		if !ok {
 			t.Fatalf("fell off at %d", from)
 		}
-		frames := wire.NewReader(bytes.NewReader(run))
+		frames := wire.NewReader(bytes.NewReader(run.frames))
 		for ; from < next; from++ {
 			h, payload, err := frames.Next()
 			if err != nil {
@@ -203,7 +203,7 @@ func TestLargeWriteInPieces(t *testing.T) {
 			if !ok || next != from+1 {
 				t.Fatalf("LSN %d is not there", from)
 			}
-			for o := range opsIn(run) {
+			for o := range opsIn(run.frames) {
 				if o.Kind != op.Write || o.Path != "f" || o.Off != 4711+int64(len(written)) {
 					t.Errorf("LSN %d is %v", from, o)
 				}
@@ -220,5 +220,64 @@ func TestLargeWriteInPieces(t *testing.T) {
 		if want.Off != 4711 || len(want.Data) != size {
 			t.Error("the caller's op has changed")
 		}
+	}
+}
+
+// The memory of what the ring drops is used again, but not while somebody sends
+// from it: that stays as it was.
+func TestRingUsesMemoryAgain(t *testing.T) {
+	r := newRing(4 << 20)
+	data := make([]byte, 128<<10)
+	type sending struct {
+		run  run
+		copy []byte
+	}
+	var under []sending
+	again := 0
+	for i := range 400 {
+		data[0] = byte(i)
+		o := &op.Op{Kind: op.Write, Path: "f", Data: data}
+		memory := r.memory(wire.FrameSize(o))
+		if memory != nil {
+			again++
+		}
+		frame, err := wire.AppendOp(memory, 1, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lsn := r.append(frame, toAll)
+		run, _, ok := r.read(lsn, 1, 1)
+		if !ok || run.of == nil {
+			t.Fatalf("LSN %d is not there", lsn)
+		}
+		if i%10 != 0 {
+			run.unpin()
+			continue
+		}
+		under = append(under, sending{run, bytes.Clone(run.frames)})
+	}
+	for i, s := range under {
+		if !bytes.Equal(s.run.frames, s.copy) {
+			t.Errorf("run %d changed while it was being sent", i)
+		}
+	}
+	// All but what the ring holds, and what is being sent.
+	if held := len(r.chunks) + len(under); again < 400-held-1 {
+		t.Errorf("memory was used again %d times in 400, %d frames are held", again, held)
+	}
+	if len(r.spare) > spares {
+		t.Errorf("%d pieces of memory are spare", len(r.spare))
+	}
+	// Frames of another size find no use for it, and it goes.
+	for range 2 * spares {
+		o := &op.Op{Kind: op.Write, Path: "f", Data: data[:70<<10]}
+		frame, err := wire.AppendOp(r.memory(wire.FrameSize(o)), 1, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.append(frame, toAll)
+	}
+	if m := r.memory(10 << 10); m != nil {
+		t.Errorf("a frame of 10 KiB takes memory of %d", cap(m))
 	}
 }

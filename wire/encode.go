@@ -40,6 +40,10 @@ const (
 // its own rather than one more copy, in bytes.
 const LargeData = 64 << 10
 
+// FrameSize is how many bytes the frame of an op with data takes at most, or
+// nearly so.
+func FrameSize(o *op.Op) int { return HeaderSize + 64 + len(o.Path) + len(o.Data) }
+
 // AppendOp appends a whole frame for o, which Seal has yet to give its
 // position. It fails if o is not one that may travel, or too large.
 func AppendOp(dst []byte, epoch uint64, o *op.Op) ([]byte, error) {
@@ -48,7 +52,7 @@ func AppendOp(dst []byte, epoch uint64, o *op.Op) ([]byte, error) {
 	}
 	start := len(dst)
 	if len(o.Data) < LargeData {
-		dst = slices.Grow(dst, HeaderSize+64+len(o.Path)+len(o.Data)) // mostly enough
+		dst = slices.Grow(dst, FrameSize(o))
 	} // else appending the data makes the memory, without clearing it first
 	dst = append(dst, make([]byte, HeaderSize+4)...)
 	fields := uint32(0)
