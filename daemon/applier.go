@@ -370,7 +370,10 @@ func (a *applier) sync(lsn op.LSN, o *op.Op) error {
 	return nil
 }
 
-// syncFile is the fsync of anything but a test.
+// syncFile is the fsync of anything but a test. Even one that is alone is left
+// to the kernel: a thread in fsync(2) would keep the processor from the stream.
 func (a *applier) syncFile(f *os.File, dataOnly bool) error {
-	return a.syncer.Sync(int(f.Fd()), dataOnly)
+	done := make(chan error, 1)
+	a.syncer.Start(int(f.Fd()), dataOnly, func(err error) { done <- err })
+	return <-done
 }

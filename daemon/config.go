@@ -43,6 +43,10 @@ type Config struct {
 	// and to bring the mirrors level with a last barrier. 0 is 10 s.
 	StopTimeout time.Duration
 
+	// Waits, if not nil, is called before what is likely to wait for the replica's
+	// disk; see Processors.
+	Waits func()
+
 	// Version is the program's, as peers and status show it.
 	Version string
 	Logger  *slog.Logger

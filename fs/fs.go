@@ -123,7 +123,12 @@ func (f *FS) serveOn(dev *device) {
 }
 
 // blocks says that the handler of a request is about to block.
-func (f *FS) blocks(in *fuse.InHeader) { f.server.blocks(in.Unique) }
+func (f *FS) blocks(in *fuse.InHeader) {
+	if f.tree.Waits != nil {
+		f.tree.Waits()
+	}
+	f.server.blocks(in.Unique)
+}
 
 // run serves requests until the kernel has none any more, and puts everything
 // away.

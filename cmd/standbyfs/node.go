@@ -27,11 +27,14 @@ func runNode(cmd *cobra.Command, from config.Sources) error {
 	if err := becomeDaemon(); err != nil {
 		return err
 	}
-	if cfg.Role == daemon.Mirror || len(cfg.Mirror.Peers) > 0 {
-		daemon.ShareProcessors()
-	}
 	cfg.Version = version()
 	cfg.Logger = newLogger(cmd.ErrOrStderr(), settings.Log)
+	if cfg.Role == daemon.Mirror || len(cfg.Mirror.Peers) > 0 {
+		cfg.Waits = daemon.ShareProcessors().Wait
+		if err := daemon.CalmRuntime(); err != nil {
+			cfg.Logger.Warn("each op will cost more than it has to", "error", err)
+		}
+	}
 	cfg.Ready = func(line string) {
 		if _, err := fmt.Fprintln(cmd.OutOrStdout(), line); err != nil {
 			cfg.Logger.Warn("nobody reads the line that says the node is ready", "line", line, "error", err)

@@ -35,6 +35,10 @@ type Tree struct {
 	root  *os.File
 	dirs  *fdCache // descriptors of directories, for At
 	files *fdCache // writable descriptors of files, for Apply
+
+	// Waits, if there is one, is called before what is likely to wait for the
+	// disk. It is set before anything else is called.
+	Waits func()
 }
 
 // How many descriptors a Tree keeps open at most, of each kind.
@@ -61,6 +65,13 @@ func affordable() int {
 		most.Cur = 1024 // what systems give at least
 	}
 	return max(1, int(min(most.Cur, 1<<30)/16))
+}
+
+// waits says that the caller is about to wait for the disk.
+func (t *Tree) waits() {
+	if t.Waits != nil {
+		t.Waits()
+	}
 }
 
 // Dir returns the path that the tree was opened by.
