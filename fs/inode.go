@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -54,6 +55,7 @@ type table struct {
 	mu    sync.Mutex // guards all fields here and those of the inodes that say so
 	nodes map[uint64]*inode
 	byKey map[key]*inode // only inodes that have a name somewhere: a number without one may be used again
+	most  int            // how many there were at most since the maps were made
 	next  uint64
 	root  *inode
 
@@ -115,6 +117,7 @@ func (t *table) add(st *unix.Stat_t) *inode {
 	n := &inode{id: t.next, typ: st.Mode & unix.S_IFMT, key: keyOf(st)}
 	t.next++
 	t.nodes[n.id] = n
+	t.most = max(t.most, len(t.nodes))
 	return n
 }
 
@@ -153,12 +156,26 @@ func (t *table) drop(n *inode) (orphan *descriptor) {
 	if t.byKey[n.key] == n {
 		delete(t.byKey, n.key)
 	}
+	t.shrink()
 	for _, l := range n.links.all {
 		t.unpinned(l.parent)
 	}
 	n.links = links{}
 	orphan, n.orphan = n.orphan, nil
 	return orphan
+}
+
+// shrink makes the maps anew when they have become far too large: a map keeps
+// the room that it once needed. The caller holds mu.
+func (t *table) shrink() {
+	const enough, few = 1 << 14, 16
+	if t.most < enough || len(t.nodes) > t.most/few {
+		return
+	}
+	nodes, byKey := make(map[uint64]*inode, len(t.nodes)), make(map[key]*inode, len(t.byKey))
+	maps.Copy(nodes, t.nodes)
+	maps.Copy(byKey, t.byKey)
+	t.nodes, t.byKey, t.most = nodes, byKey, len(nodes)
 }
 
 // forget takes back references that the kernel held.
