@@ -52,20 +52,20 @@ func (t *Tree) openDir(dir string) (*cachedFD, error) {
 	if c != nil {
 		return c, nil
 	}
-	fd, err := t.walkTo(dir)
+	fd, err := walk(int(t.root.Fd()), dir)
 	if err != nil {
 		return nil, pathError("open directory", dir, err)
 	}
 	return t.dirs.put(dir, fd, drops), nil
 }
 
-// walkTo opens dir in as many steps as its length needs.
-func (t *Tree) walkTo(dir string) (int, error) {
+// walk opens dir below root in as many steps as its length needs.
+func walk(root int, dir string) (int, error) {
 	how := unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	}
-	at := int(t.root.Fd())
+	at := root
 	for rest := dir; ; {
 		step := rest
 		if len(step) > maxStep {
@@ -78,7 +78,7 @@ func (t *Tree) walkTo(dir string) (int, error) {
 		for errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
 			fd, err = unix.Openat2(at, step, &how)
 		}
-		if at != int(t.root.Fd()) {
+		if at != root {
 			unix.Close(at)
 		}
 		if err != nil || len(step) == len(rest) {

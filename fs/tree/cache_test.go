@@ -140,7 +140,7 @@ func TestMovedWhileItWasOpened(t *testing.T) {
 	tr := newTree(t)
 	apply(t, tr, mkdir("d"), create("d/old"))
 	_, drops := tr.dirs.get("d")
-	fd, err := tr.walkTo("d")
+	fd, err := walk(int(tr.root.Fd()), "d")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func (t *Tree) Describe(path string) (*op.Op, Inode, error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 	case unix.S_IFLNK:
-		if o.Data, err = at.readlink(st.Size); err != nil {
+		if o.Data, err = t.linkText(path, at, &st); err != nil {
 			return nil, Inode{}, pathError("readlink", path, err)
 		}
 		fallthrough

@@ -58,7 +58,7 @@ func (a applier) fits(at At, st *unix.Stat_t) bool {
 			return false
 		}
 	case unix.S_IFLNK:
-		if text, err := at.readlink(st.Size); err != nil || !bytes.Equal(text, a.Data) {
+		if text, err := a.linkText(a.Path, at, st); err != nil || !bytes.Equal(text, a.Data) {
 			return false
 		}
 	}

@@ -10,6 +10,7 @@
 //	lenient.go  the same during a resync: what is in the way makes way
 //	put.go      repair ops: make an object equal to a description
 //	describe.go reading descriptions: attributes, xattrs, names
+//	quiet.go    reading symbolic links without a trace
 //	region.go   file data in regions: digests, holes, ranges
 //	compare.go  a description against what is here, in words
 //	state.go    a whole subtree as ops
@@ -33,6 +34,7 @@ import (
 type Tree struct {
 	dir   string
 	root  *os.File
+	quiet int      // see quietly
 	dirs  *fdCache // descriptors of directories, for At
 	files *fdCache // writable descriptors of files, for Apply
 
@@ -54,7 +56,7 @@ func Open(dir string) (*Tree, error) {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
 	few := affordable()
-	return &Tree{dir: dir, root: f, dirs: newFDCache(min(cachedDirs, few)), files: newFDCache(min(cachedFiles, few))}, nil
+	return &Tree{dir: dir, root: f, quiet: quietly(int(f.Fd())), dirs: newFDCache(min(cachedDirs, few)), files: newFDCache(min(cachedFiles, few))}, nil
 }
 
 // affordable is how many descriptors of each kind may be kept by a process that
@@ -81,6 +83,9 @@ func (t *Tree) Dir() string { return t.dir }
 func (t *Tree) Close() error {
 	t.dirs.drop(".")
 	t.files.drop(".")
+	if t.quiet >= 0 {
+		unix.Close(t.quiet)
+	}
 	return t.root.Close()
 }
 
