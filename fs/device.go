@@ -67,13 +67,18 @@ func (f *FS) attach(point string) (*device, error) {
 
 // read waits for a request. It belongs to one goroutine at a time.
 func (d *device) read(request []byte) (n int, err error) {
-	wait := d.conn.Read(func(fd uintptr) bool {
+	read := func(fd int) bool {
 		err = restart(func() error {
-			n, err = unix.Read(int(fd), request)
+			n, err = unix.Read(fd, request)
 			return err
 		})
 		return !errors.Is(err, unix.EAGAIN)
-	})
+	}
+	wait := d.conn.Read(func(fd uintptr) bool { return read(int(fd)) })
+	// To the poller an unmount is an error without a name. The device has one.
+	if wait != nil && read(d.fd) {
+		return n, err
+	}
 	return n, errors.Join(err, wait)
 }
 
