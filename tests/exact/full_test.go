@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -150,6 +151,7 @@ var fullCases = map[string]func(*tape){
 
 		t.note("room again")
 		t.unlink("ballast")
+		t.freed(func() error { return os.WriteFile("probe", make([]byte, 1<<20), 0o600) })
 		t.file("full-after", fill(100_000, 5), 0o644)
 		t.mkdir("room/d", 0o755)
 		t.setxattr("none", "user.large", fill(700, 2), 0)
@@ -177,6 +179,10 @@ var fullCases = map[string]func(*tape){
 		t.link("f", "new")
 		t.rename("new", "other", 0)
 		t.unlink("d/" + number(7))
+		t.freed(func() error { return unix.Mkdir("probe", 0o755) })
+		t.rmdir("probe")
+		t.freed(func() error { return unix.Mkdir("probe", 0o755) })
+		t.rename("probe", "new", 0)
 		t.mkdir("new", 0o755)
 		t.list(".")
 		t.did(os.RemoveAll("d"), "remove all")
@@ -219,6 +225,19 @@ func (t *tape) fill(path string) {
 	var st unix.Stat_t
 	t.did(unix.Fstat(fd, &st), "fstat")
 	t.note("full; the file is as long as was written: %t", st.Size == size)
+}
+
+// freed tries until there is room. A mount frees what was removed once the kernel
+// has forgotten it, a moment later.
+func (t *tape) freed(try func() error) {
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	err := try()
+	for left := 20_000; errors.Is(err, unix.ENOSPC) && left > 0; left-- {
+		<-again.C
+		err = try()
+	}
+	t.did(err, "there is room")
 }
 
 // manyUsers is a list that fits into no inode.
