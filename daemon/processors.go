@@ -75,7 +75,8 @@ func (p *Processors) settle() {
 	p.timer = nil
 }
 
-// calm makes the runtime print statistics, once in 24 days.
+// calm makes the runtime print statistics, a line once in 24 days; on a machine
+// that has been up for longer the first line comes at the start.
 const calm = "schedtrace=2147483647"
 
 // CalmRuntime keeps the runtime's monitor from being woken at each op. The

@@ -1,7 +1,11 @@
 package daemon
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,5 +45,34 @@ func TestShareProcessors(t *testing.T) {
 			time.Sleep(2 * settled)
 			uses("when nobody waits any more", c.want)
 		})
+	}
+}
+
+// TestCalmRuntime sees that a process starts itself anew once, as the same
+// process, and keeps what its environment says.
+func TestCalmRuntime(t *testing.T) {
+	const child = "STANDBYFS_TEST_CALM"
+	if os.Getenv(child) != "" {
+		if err := CalmRuntime(); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("process %d with %s\n", os.Getpid(), os.Getenv("GODEBUG"))
+		return
+	}
+	for _, c := range []struct{ set, want string }{
+		{"", calm},
+		{"http2client=0", "http2client=0," + calm},
+		{"schedtrace=100000", "schedtrace=100000"},
+	} {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestCalmRuntime$")
+		cmd.Env = append(os.Environ(), child+"=1", "GODEBUG="+c.set)
+		out := &strings.Builder{}
+		cmd.Stdout = out
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("GODEBUG=%s: %v\n%s", c.set, err, out)
+		}
+		if want := fmt.Sprintf("process %d with %s\n", cmd.Process.Pid, c.want); !strings.HasPrefix(out.String(), want) {
+			t.Errorf("GODEBUG=%s: got %q, want %q", c.set, out, want)
+		}
 	}
 }
