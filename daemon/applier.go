@@ -370,10 +370,7 @@ func (a *applier) sync(lsn op.LSN, o *op.Op) error {
 	return nil
 }
 
-// syncFile is the fsync of anything but a test. Even one that is alone is left
-// to the kernel: a thread in fsync(2) would keep the processor from the stream.
+// syncFile is the fsync of anything but a test.
 func (a *applier) syncFile(f *os.File, dataOnly bool) error {
-	done := make(chan error, 1)
-	a.syncer.Start(int(f.Fd()), dataOnly, func(err error) { done <- err })
-	return <-done
+	return a.syncer.Sync(int(f.Fd()), dataOnly)
 }

@@ -106,7 +106,9 @@ func (n *node) open(ctx context.Context) error {
 	if n.tree, err = tree.Open(n.cfg.Replica); err != nil {
 		return err
 	}
-	n.tree.Waits = n.cfg.Waits
+	if n.cfg.Waits != nil {
+		n.tree.Waits = n.cfg.Waits
+	}
 	if n.cfg.Listen != "" {
 		var lc net.ListenConfig
 		if n.peers, err = lc.Listen(ctx, "tcp", n.cfg.Listen); err != nil {

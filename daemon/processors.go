@@ -64,9 +64,6 @@ func (p *Processors) Wait() {
 func (p *Processors) settle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.timer == nil {
-		return
-	}
 	if p.waited.Swap(false) {
 		p.timer.Reset(settled)
 		return

@@ -94,7 +94,7 @@ func (f *front) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	}
 	acks := []op.Ack{ack}
 	if barrier {
-		acks = append(acks, f.sync(&in.InHeader, h, in.Flags&unix.O_SYNC != unix.O_SYNC, ack))
+		acks = append(acks, f.sync(h, in.Flags&unix.O_SYNC != unix.O_SYNC, ack))
 	}
 	return uint32(len(o.Data)), f.after(&in.InHeader, nil, nil, acks...)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +20,7 @@ type syncing struct {
 // sync brings h's file to stable storage while remote is on its way. A failed
 // fsync has lost data, and the kernel tells so only once: from then on no fsync
 // of this file succeeds.
-func (f *FS) sync(in *fuse.InHeader, h *handle, dataOnly bool, remote op.Ack) op.Ack {
+func (f *FS) sync(h *handle, dataOnly bool, remote op.Ack) op.Ack {
 	s := &syncing{}
 	if h.n.broken.Load() {
 		s.end(unix.EIO)

@@ -205,7 +205,7 @@ func (f *front) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if err != nil {
 		return status(err)
 	}
-	local := f.sync(&in.InHeader, h, o.Flags&op.DataOnly != 0, ack)
+	local := f.sync(h, o.Flags&op.DataOnly != 0, ack)
 	return f.after(&in.InHeader, nil, nil, ack, local)
 }
 

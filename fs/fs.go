@@ -124,9 +124,7 @@ func (f *FS) serveOn(dev *device) {
 
 // blocks says that the handler of a request is about to block.
 func (f *FS) blocks(in *fuse.InHeader) {
-	if f.tree.Waits != nil {
-		f.tree.Waits()
-	}
+	f.tree.Waits()
 	f.server.blocks(in.Unique)
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/standbyfs/standbyfs/fs/tree"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,11 +38,7 @@ type handles struct {
 // newHandles keeps a quarter of the process's descriptors for paths, files
 // without names, mirrors and the like.
 func newHandles(log *slog.Logger) *handles {
-	var most unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
-		most.Cur = 1024 // what systems give at least
-	}
-	limit := int(min(most.Cur, 1<<30))
+	limit := tree.MaxDescriptors()
 	return &handles{open: make(map[uint64]*handle), limit: limit - limit/4, log: log}
 }
 

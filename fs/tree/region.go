@@ -49,7 +49,7 @@ func (t *Tree) openRegular(path string, flags int) (int, int64, error) {
 
 // openData opens a regular file for reading and returns its size.
 func (t *Tree) openData(path string) (*os.File, int64, error) {
-	t.waits()
+	t.Waits()
 	fd, size, err := t.openRegular(path, unix.O_RDONLY|unix.O_NOATIME)
 	if err != nil {
 		return nil, 0, err

@@ -103,11 +103,10 @@ func (s *Syncer) Wait(fd int, dataOnly bool) error {
 	return retry(func() error { return unix.Fsync(fd) })
 }
 
-// Sync is Wait for a goroutine, of which many may wait.
+// Sync is Wait for a goroutine, of which many may wait. Even one that is alone
+// is left to the kernel: a thread in fsync(2) would keep the processor from all
+// others.
 func (s *Syncer) Sync(fd int, dataOnly bool) error {
-	if s.Alone() {
-		return s.Wait(fd, dataOnly)
-	}
 	c := make(chan error, 1)
 	s.Start(fd, dataOnly, func(err error) { c <- err })
 	return <-c

@@ -38,8 +38,8 @@ type Tree struct {
 	dirs  *fdCache // descriptors of directories, for At
 	files *fdCache // writable descriptors of files, for Apply
 
-	// Waits, if there is one, is called before what is likely to wait for the
-	// disk. It is set before anything else is called.
+	// Waits is called before what is likely to wait for the disk. It does nothing
+	// unless it is set, before anything else is called.
 	Waits func()
 }
 
@@ -55,25 +55,22 @@ func Open(dir string) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	few := affordable()
-	return &Tree{dir: dir, root: f, quiet: quietly(int(f.Fd())), dirs: newFDCache(min(cachedDirs, few)), files: newFDCache(min(cachedFiles, few))}, nil
+	// A process that may not have many keeps an eighth of them.
+	few := max(1, MaxDescriptors()/16)
+	return &Tree{
+		dir: dir, root: f, quiet: quietly(int(f.Fd())),
+		dirs: newFDCache(min(cachedDirs, few)), files: newFDCache(min(cachedFiles, few)),
+		Waits: func() {},
+	}, nil
 }
 
-// affordable is how many descriptors of each kind may be kept by a process that
-// may not have many: an eighth of them together.
-func affordable() int {
+// MaxDescriptors is how many descriptors this process may have.
+func MaxDescriptors() int {
 	var most unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
 		most.Cur = 1024 // what systems give at least
 	}
-	return max(1, int(min(most.Cur, 1<<30)/16))
-}
-
-// waits says that the caller is about to wait for the disk.
-func (t *Tree) waits() {
-	if t.Waits != nil {
-		t.Waits()
-	}
+	return int(min(most.Cur, 1<<30))
 }
 
 // Dir returns the path that the tree was opened by.
