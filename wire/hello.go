@@ -98,6 +98,7 @@ const (
 	ReportSuspect    = "suspect"    // an op of a resync could not be applied to what stands there
 	ReportDiffer     = "differ"     // regions that a Check found to differ
 	ReportDifference = "difference" // what a comparison found, in words
+	ReportNew        = "new"        // a Put found nothing that it could keep: the object was made anew, with nothing in it
 )
 
 // Report is what the mirror found at a position, before the ack that covers it.
