@@ -38,6 +38,20 @@ func newRules(standard Level, list []Rule) (*rules, error) {
 	return r, nil
 }
 
+// Local returns what reports whether any of the patterns, as in rules that say
+// SyncLocal, matches a path.
+func Local(patterns []string) (func(path string) bool, error) {
+	var list []Rule
+	for _, p := range patterns {
+		list = append(list, Rule{Match: p, Sync: SyncLocal})
+	}
+	r, err := newRules(SyncOp, list)
+	if err != nil {
+		return nil, err
+	}
+	return func(path string) bool { return !r.mirrored(path) }, nil
+}
+
 // CheckRule returns an error that says what is wrong with a rule.
 func CheckRule(c Rule) error {
 	if c.Match == "" || strings.HasPrefix(c.Match, "!") {

@@ -43,6 +43,7 @@ EXIT CODES
 		newStatusCommand(),
 		newWaitCommand(),
 		newVerifyCommand(),
+		newDigestCommand(),
 		newPromoteCommand(),
 		newConfigCommand(),
 		newCACommand(),

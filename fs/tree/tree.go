@@ -15,6 +15,7 @@
 //	compare.go  a description against what is here, in words
 //	state.go    a whole subtree as ops
 //	diff.go     two trees against each other
+//	digest.go   one digest of a whole tree, for people
 //	sync.go     files to stable storage, many at once
 //
 // No function follows a symbolic link, and none leaves the root.
