@@ -17,7 +17,7 @@ VENV   := build/venv
 SUITES := build/suites
 LINT   := build/golangci-lint-v2.15.0
 
-.PHONY: help build demo test check lint unit end-to-end soak bench fuzz suites clean venv fuse benchmark glusterfs suites-installed suite-programs servers-installed
+.PHONY: help build demo test check lint unit end-to-end soak bench fuzz suites clean venv fuse benchmark glusterfs suites-installed suite-programs disk-programs servers-installed
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ check: ## go vet and gofmt
 lint: $(LINT) ## golangci-lint, with the import rules of ARCHITECTURE.md
 	$(LINT) run ./...
 
-unit: fuse ## all tests but the suites and those with servers, with the race detector (but for the model, which is one search)
+unit: fuse disk-programs ## all tests but the suites and those with servers, with the race detector (but for the model, which is one search)
 	$(GO) test -timeout $(TIMEOUT) ./mirror/model
 	$(GO) test -race -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v -e /tests/zodb -e /tests/servers -e /tests/suites -e /mirror/model)
 
@@ -96,6 +96,13 @@ suites-installed: fuse suite-programs $(SUITES)/bin/pjdfstest $(SUITES)/bin/test
 
 suite-programs:
 	@set -e; for pair in stress-ng:stress-ng fio:fio setpriv:util-linux gcc:gcc xz:xz-utils; do \
+		command -v $${pair%:*} >/dev/null || { echo "installing $${pair#*:}"; \
+			apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q $${pair#*:}; }; \
+	done
+
+# For tests on file systems whose files can share data.
+disk-programs:
+	@set -e; for pair in mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs; do \
 		command -v $${pair%:*} >/dev/null || { echo "installing $${pair#*:}"; \
 			apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q $${pair#*:}; }; \
 	done

@@ -14,6 +14,7 @@
 //	region.go   file data in regions: digests, holes, ranges
 //	compare.go  a description against what is here, in words
 //	state.go    a whole subtree as ops
+//	clone.go    a copy of the tree that shares its data
 //	diff.go     two trees against each other
 //	digest.go   one digest of a whole tree, for people
 //	sync.go     files to stable storage, many at once

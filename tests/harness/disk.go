@@ -15,10 +15,37 @@ type Disk struct {
 	t   testing.TB
 }
 
+// ReflinkDisks are the kinds of file systems whose files can share data. An XFS
+// needs 300 MiB at least, a btrfs 110; only what is written takes space.
+var ReflinkDisks = []string{"xfs", "btrfs"}
+
 // NewDisk makes an ext4 file system of so many bytes in an image file and
 // mounts it at dir until the test ends. The test must have stopped what uses it
 // by then.
 func NewDisk(t testing.TB, dir string, size int64) *Disk {
+	t.Helper()
+	d := newDisk(t, dir, size, "mkfs.ext4", "-q", "-F", "-m", "0", "-e", "remount-ro")
+	if err := os.Remove(filepath.Join(dir, "lost+found")); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// NewReflinkDisk is NewDisk for a file system of one of the kinds ReflinkDisks.
+// Without its program the test is skipped, but not on CI.
+func NewReflinkDisk(t testing.TB, dir, kind string, size int64) *Disk {
+	t.Helper()
+	if _, err := exec.LookPath("mkfs." + kind); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("CI must have mkfs.%s: %v", kind, err)
+		}
+		t.Skipf("no mkfs.%s here (`make test` installs it): %v", kind, err)
+	}
+	return newDisk(t, dir, size, "mkfs."+kind, "-q")
+}
+
+// newDisk makes a file system by a command to which the image file is added.
+func newDisk(t testing.TB, dir string, size int64, mkfs string, options ...string) *Disk {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -36,11 +63,8 @@ func NewDisk(t testing.TB, dir string, size int64) *Disk {
 			t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 		}
 	}
-	run("mkfs.ext4", "-q", "-F", "-m", "0", "-e", "remount-ro", image)
+	run(mkfs, append(options, image)...)
 	run("mount", "-o", "loop", image, dir)
-	if err := os.Remove(filepath.Join(dir, "lost+found")); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Errorf("unmounting the disk at %s: %v", dir, err)
