@@ -8,10 +8,11 @@ import (
 // Walk calls fn for the root and every object below it, a directory before its
 // entries, entries sorted bytewise. What goes while it walks is passed over.
 func (t *Tree) Walk(fn func(path string, put *op.Op, id Inode) error) error {
-	return t.walk(op.Root, fn)
+	return t.WalkFrom(op.Root, fn)
 }
 
-func (t *Tree) walk(path string, fn func(string, *op.Op, Inode) error) error {
+// WalkFrom is Walk for what is at path and all below it.
+func (t *Tree) WalkFrom(path string, fn func(path string, put *op.Op, id Inode) error) error {
 	put, id, err := t.Describe(path)
 	if missing(err) {
 		return nil
@@ -30,7 +31,7 @@ func (t *Tree) walk(path string, fn func(string, *op.Op, Inode) error) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := t.walk(op.JoinPath(path, e.Name), fn); err != nil {
+		if err := t.WalkFrom(op.JoinPath(path, e.Name), fn); err != nil {
 			return err
 		}
 	}

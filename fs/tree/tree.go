@@ -9,6 +9,7 @@
 //	results.go  the attributes and times that ops carry
 //	lenient.go  the same during a resync: what is in the way makes way
 //	put.go      repair ops: make an object equal to a description
+//	loss.go     what an op takes away
 //	describe.go reading descriptions: attributes, xattrs, names
 //	quiet.go    reading symbolic links without a trace
 //	region.go   file data in regions: digests, holes, ranges
