@@ -81,6 +81,7 @@ func (m *Mirroring) config(peers []mirror.PeerConfig) mirror.Config {
 	return mirror.Config{
 		Sync: m.Sync, Rules: m.Rules, MinInSync: m.MinInSync, OnShortage: m.OnShortage,
 		AckTimeout: m.AckTimeout, Heartbeat: m.Heartbeat, RingBytes: m.RingBytes, Peers: peers,
+		ResyncRate: m.ResyncRate, VerifyRate: m.VerifyRate,
 	}
 }
 

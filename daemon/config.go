@@ -65,7 +65,12 @@ type Mirroring struct {
 	MinInSync  int             // default 0: go on alone
 	OnShortage mirror.Shortage // default block
 	RingBytes  int64           // default 256 MiB
-	Peers      []mirror.PeerConfig
+	ResyncRate int64           // default 0: no limit
+	VerifyRate int64           // default 0: no limit
+	// VerifyEvery is how long after a verify the primary begins the next one by
+	// itself. 0: never.
+	VerifyEvery time.Duration
+	Peers       []mirror.PeerConfig
 }
 
 // DefaultStateDir is where a node keeps its state unless it is told otherwise:

@@ -13,6 +13,7 @@
 //	promote.go  from mirror to primary; decide.go rules whether and what it is worth
 //	state.go, events.go, lock.go   what a node durably knows, and that it alone knows it
 //	acks.go, fault.go, refuse.go, session.go   parts of a mirror's session
+//	verify.go   when a primary verifies by itself, and what is kept of it
 //	status.go   what a node shows
 //	notify.go   what it tells the service manager
 package daemon

@@ -130,7 +130,15 @@ func (n *node) reign(ctx context.Context, t term) (err error) {
 	sessions, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- r.run(sessions, files) }() // waited for by the defer
+	// Ends before the last barrier, which it would hold up.
+	watching, stopWatching := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	if r.log != nil && n.cfg.Mirror.VerifyEvery > 0 {
+		watch.Go(func() { r.verifySchedule().run(watching) })
+	}
 	defer func() {
+		stopWatching()
+		watch.Wait()
 		err = errors.Join(err, r.end(ctx, files))
 		hangUp()
 		err = errors.Join(err, <-ended)
@@ -302,13 +310,6 @@ func (r *reign) waitInSync(ctx context.Context, n int) error {
 			return nil
 		}
 	}
-}
-
-func (r *reign) verify(ctx context.Context) (*mirror.VerifyReport, error) {
-	if r.log == nil {
-		return nil, admin.Errorf(admin.CodeFailed, "%s has no mirrors: there is nothing to compare", r.node.cfg.Replica)
-	}
-	return r.log.Verify(ctx)
 }
 
 func (r *reign) fill(to *admin.Status) {

@@ -21,6 +21,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
+	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -72,6 +73,9 @@ type State struct {
 
 	ReplicaIno  uint64    `json:"replica_ino"`  // of the replica's root directory; 0 until claimed
 	ReplicaBorn time.Time `json:"replica_born"` // its birth; zero where the file system keeps none
+
+	// LastVerify is what the last verify of this reign has found; nil: none was.
+	LastVerify *admin.LastVerify `json:"last_verify,omitempty"`
 
 	Clean bool                 `json:"clean"` // the last stop was a clean one
 	Peers map[string]op.NodeID `json:"peers"` // node last met at an address

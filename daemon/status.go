@@ -76,6 +76,7 @@ func describe(s State) admin.Status {
 	return admin.Status{
 		Time: time.Now(), Node: s.Node, Name: s.Name, Volume: s.Volume, Role: string(s.Role), Epoch: s.Epoch,
 		InSync: s.InSync, Why: s.Reason, Set: s.Set, Deposed: deposed(s), PrimaryHeard: s.PrimaryHeard,
+		LastVerify: s.LastVerify,
 	}
 }
 

@@ -87,6 +87,10 @@ type Config struct {
 	Heartbeat  time.Duration
 	// RingBytes bounds the memory for ops that a peer may still need.
 	RingBytes int64
+	// ResyncRate and VerifyRate bound how many bytes of files a second all
+	// resyncs together, and a verify, read here and have mirrors read. 0 is no
+	// limit.
+	ResyncRate, VerifyRate int64
 
 	Peers []PeerConfig
 	Dial  func(ctx context.Context, addr string) (*wire.Session, error)
@@ -119,6 +123,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("ack_timeout %v, heartbeat %v: both must be above zero", c.AckTimeout, c.Heartbeat)
 	case c.RingBytes < 1<<20:
 		return fmt.Errorf("ring of %d bytes: at least 1MiB is needed to hold one write", c.RingBytes)
+	case c.ResyncRate < 0 || c.VerifyRate < 0:
+		return fmt.Errorf("resync_rate %d, verify_rate %d: want no negative values", c.ResyncRate, c.VerifyRate)
 	}
 	synced := 0
 	for _, p := range c.Peers {

@@ -14,6 +14,7 @@
 //	surface.go  what is put and compared of an object
 //	pending.go  which paths a resync still has to look at
 //	verify.go   comparing all mirrors at exact positions
+//	pace.go     how much of the disks work in the background may take
 //	rules.go    which paths are mirrored, and how strictly
 //	fence.go    the end of a reign
 package mirror
@@ -66,8 +67,11 @@ type Log struct {
 	news  chan struct{} // closed and renewed when the status changed
 	room  chan struct{} // closed and renewed when a peer acknowledged
 
+	resyncPace, verifyPace pace
+
 	memberMu sync.Mutex // serialises decisions about the set; held over Register.Decide, taken before mu
 	verifyMu sync.Mutex // one verify at a time; taken before all others
+	verify   *verify    // the one that runs; guarded by mu
 
 	source Source // set by Run before any peer is started
 }
@@ -95,6 +99,8 @@ func New(cfg Config) (*Log, error) {
 		ring:  newRing(cfg.RingBytes),
 		news:  make(chan struct{}),
 		room:  make(chan struct{}),
+
+		resyncPace: newPace(cfg.ResyncRate), verifyPace: newPace(cfg.VerifyRate),
 	}
 	for i, p := range cfg.Peers {
 		l.peers = append(l.peers, newPeer(l, i, p))
@@ -391,6 +397,9 @@ func (l *Log) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.LSN = l.ring.next - 1
+	if l.verify != nil {
+		s.Verify = l.verify.progress()
+	}
 	for _, p := range l.peers {
 		s.Peers = append(s.Peers, p.status())
 	}

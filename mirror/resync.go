@@ -58,6 +58,9 @@ type resync struct {
 	began time.Time
 	done  []lookedAt // in the order of their last op: waiting for the mirror's answer
 	last  op.LSN     // newest op of this resync
+	// compared counts bytes of files; a long hole, which costs nothing, counts as
+	// one stride. paced is how many bytes read had been due.
+	compared, paced uint64
 	// touched holds the files whose data was put. That changed their mtime and
 	// took their capabilities, so they are described once more at the end.
 	touched map[string]bool
@@ -349,6 +352,9 @@ func (r *resync) content(ctx context.Context, path string) error {
 		if err != nil && !moved(err) {
 			return err
 		}
+		if !r.p.fresh {
+			r.compared += uint64(min(off-from, stride))
+		}
 		r.log.mu.Lock()
 		r.p.resync.Done += uint64(off - from)
 		r.progress()
@@ -368,9 +374,24 @@ func (r *resync) room(ctx context.Context) error {
 	return r.space(ctx)
 }
 
-// space waits until the mirror has taken most of what was sent.
+// space waits until what was read so far was due and the mirror has taken most
+// of what was sent.
 func (r *resync) space(ctx context.Context) error {
+	if err := r.log.resyncPace.take(ctx, r.unpaced()); err != nil {
+		return err
+	}
 	// What woke it may be an answer as well: whoever looks for one must see it.
 	defer signal(r.p.news)
 	return r.p.await(ctx, func() bool { return r.p.lag() <= r.log.window() })
+}
+
+// unpaced returns how many bytes were read since it was last called: what was
+// compared, and what was put.
+func (r *resync) unpaced() int64 {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	read := r.p.resync.Sent + r.compared
+	n := read - r.paced
+	r.paced = read
+	return int64(n)
 }

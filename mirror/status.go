@@ -28,6 +28,14 @@ type Status struct {
 	Shortage  bool         `json:"shortage"`
 	Fenced    *op.Epoch    `json:"fenced,omitempty"`
 	Peers     []PeerStatus `json:"peers"`
+	Verify    *Verifying   `json:"verify,omitempty"` // the one that runs
+}
+
+// Verifying is how far a verify has come.
+type Verifying struct {
+	Began time.Time `json:"began"`
+	Files uint64    `json:"files"`
+	Bytes uint64    `json:"bytes"`
 }
 
 // PeerStatus is one mirror as the primary sees it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
@@ -38,12 +39,14 @@ func (v *verifying) lost(why string) {
 // go on. Each comparison is an op, so it happens at one exact position on both
 // sides: what differs there differs. Nothing is changed.
 func (l *Log) Verify(ctx context.Context) (*VerifyReport, error) {
-	l.verifyMu.Lock()
+	if !l.verifyMu.TryLock() {
+		return nil, errVerifying
+	}
 	defer l.verifyMu.Unlock()
 	if err := l.fence.check(); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	v := &verify{log: l, report: &VerifyReport{}, groups: make(map[tree.Inode]string)}
+	v := &verify{log: l, began: time.Now(), report: &VerifyReport{}, groups: make(map[tree.Inode]string)}
 	defer v.end()
 	v.begin()
 	if err := v.walk(ctx, op.Root); err != nil {
@@ -58,9 +61,10 @@ func (l *Log) Verify(ctx context.Context) (*VerifyReport, error) {
 // verify is one run of it.
 type verify struct {
 	log    *Log
+	began  time.Time
 	to     uint32 // the mirrors that are compared
 	last   op.LSN
-	report *VerifyReport
+	report *VerifyReport         // Files and Bytes are guarded by log.mu
 	groups map[tree.Inode]string // one name of each file that has several
 }
 
@@ -68,6 +72,7 @@ type verify struct {
 func (v *verify) begin() {
 	v.log.mu.Lock()
 	defer v.log.mu.Unlock()
+	v.log.verify = v
 	for _, p := range v.log.peers {
 		p.verify = &verifying{}
 		switch {
@@ -84,9 +89,15 @@ func (v *verify) begin() {
 func (v *verify) end() {
 	v.log.mu.Lock()
 	defer v.log.mu.Unlock()
+	v.log.verify = nil
 	for _, p := range v.log.peers {
 		p.verify = nil
 	}
+}
+
+// progress is how far it has come. The caller holds log.mu.
+func (v *verify) progress() *Verifying {
+	return &Verifying{Began: v.began, Files: v.report.Files, Bytes: v.report.Bytes}
 }
 
 // send orders one comparison.
@@ -127,8 +138,7 @@ func (v *verify) walk(ctx context.Context, path string) error {
 	case err != nil:
 		return fmt.Errorf("%q: %w", path, err)
 	case s.file:
-		v.report.Bytes += uint64(s.put.Attr.Size)
-		return v.content(ctx, path)
+		return v.content(ctx, path, s.put.Attr.Size)
 	}
 	for _, e := range s.names {
 		if err := v.walk(ctx, op.JoinPath(path, e.Name)); err != nil {
@@ -155,9 +165,11 @@ func (v *verify) links(path string, s *surface) error {
 	return v.send(&op.Op{Kind: op.PutLink, Path: first, Path2: path})
 }
 
-// content compares a file's data.
-func (v *verify) content(ctx context.Context, path string) error {
+// content compares a file's data, size bytes when it was looked at.
+func (v *verify) content(ctx context.Context, path string, size int64) error {
+	v.log.mu.Lock()
 	v.report.Files++
+	v.log.mu.Unlock()
 	for off := int64(0); ; {
 		if err := v.wait(ctx, func(p *peer) bool { return p.lag() <= v.log.window() }); err != nil {
 			return err
@@ -170,13 +182,25 @@ func (v *verify) content(ctx context.Context, path string) error {
 		if err != nil && !moved(err) {
 			return fmt.Errorf("%q: %w", path, err)
 		}
-		if off-from < stride {
+		n := off - from
+		v.log.mu.Lock()
+		v.report.Bytes += uint64(max(0, min(off, size)-from))
+		v.log.mu.Unlock()
+		if n <= stride { // not a hole, which costs nothing
+			if err := v.log.verifyPace.take(ctx, n); err != nil {
+				return err
+			}
+		}
+		if n < stride {
 			return nil
 		}
 	}
 }
 
 var errNobody = errors.New("no mirror is left to compare")
+
+// errVerifying answers a second verify.
+var errVerifying = errors.New("a verify runs already: wait until it is through, status shows how far it is")
 
 // wait returns when ok holds for every mirror that is still compared. ok is
 // called with log.mu held.

@@ -68,7 +68,9 @@ type Status struct {
 
 	Mirroring *mirror.Status `json:"mirroring,omitempty"`
 	Receiving *Receiving     `json:"receiving,omitempty"`
-	Events    []Event        `json:"events,omitempty"`
+	// LastVerify is a primary's: what its last verify has found.
+	LastVerify *LastVerify `json:"last_verify,omitempty"`
+	Events     []Event     `json:"events,omitempty"`
 }
 
 // Receiving is a running mirror's side of its session.
@@ -139,6 +141,9 @@ func (s *Status) judgePrimary() {
 		case !p.Connected:
 			s.fault(Degraded, "mirror %s is in sync but not connected%s", title(p), because(p.Reason))
 		}
+	}
+	if v := s.LastVerify; v != nil && !v.Equal() {
+		s.fault(Degraded, "the last verify has found differences: see them with `standbyfs verify`")
 	}
 }
 

@@ -30,6 +30,11 @@ func aPrimary() Status {
 	}
 }
 
+// aVerify was two days ago and has found both mirrors equal.
+func aVerify() *LastVerify {
+	return &LastVerify{Ended: now.Add(-50 * time.Hour), Files: 1234, Bytes: 3 << 30, Peers: []VerifiedPeer{{Name: "beta"}, {Name: "gamma"}}}
+}
+
 // aMirror is healthy.
 func aMirror() Status {
 	return Status{
@@ -67,6 +72,17 @@ var statuses = []struct {
 		s.Mirroring.Shortage, s.Mirroring.Set = true, nil
 		s.Mirroring.Peers[0].InSync, s.Mirroring.Peers[0].Connected = false, false
 	}, Degraded, "shortage: 0 mirrors in sync, min_in_sync is 1"},
+	{"primary-verified", aPrimary, func(s *Status) {
+		s.LastVerify = aVerify()
+	}, Healthy, ""},
+	{"primary-different", aPrimary, func(s *Status) {
+		s.LastVerify = aVerify()
+		s.LastVerify.Peers[0].Differences, s.LastVerify.Peers[0].First = 3, `"dir/file": content differs in bytes 65536-131071`
+		s.LastVerify.Peers[1].Reason = "not connected: connection refused"
+	}, Degraded, "the last verify has found differences"},
+	{"primary-verifying", aPrimary, func(s *Status) {
+		s.Mirroring.Verify = &mirror.Verifying{Began: now.Add(-time.Minute), Files: 12, Bytes: 6 << 30}
+	}, Healthy, ""},
 	{"primary-unmounted", aPrimary, func(s *Status) { s.Mounted = false }, Down, "the volume is not mounted"},
 	{"primary-deposed", aPrimary, func(s *Status) {
 		s.Role, s.Deposed, s.Epoch = RoleMirror, true, op.Epoch{Number: 4, Owner: 0xb}

@@ -23,10 +23,42 @@ func (s *Status) WriteText(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("draw the status: %w", err)
 	}
-	if _, err := fmt.Fprintf(w, "\n%s\n", s.Summary()); err != nil {
+	if _, err := fmt.Fprintf(w, "\n%s%s\n", s.verifyLines(), s.Summary()); err != nil {
 		return fmt.Errorf("draw the status: %w", err)
 	}
 	return nil
+}
+
+// verifyLines says how far a verify is and what the last one has found.
+func (s *Status) verifyLines() string {
+	if s.Role != RolePrimary {
+		return ""
+	}
+	lines := ""
+	if m := s.Mirroring; m != nil && m.Verify != nil {
+		v, took := m.Verify, s.Time.Sub(m.Verify.Began)
+		lines = fmt.Sprintf("verify: has compared %d files, %s, for %s", v.Files, Bytes(v.Bytes), age(took))
+		if took >= time.Second {
+			lines += fmt.Sprintf(", %s/s", Bytes(uint64(float64(v.Bytes)/took.Seconds())))
+		}
+		lines += "\n"
+	}
+	if v := s.LastVerify; v != nil {
+		lines += fmt.Sprintf("last verify: %s ago, %s\n", days(s.Time.Sub(v.Ended)), v.Text())
+	}
+	return lines
+}
+
+// days is age for what may be long ago.
+func days(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 2*time.Hour:
+		return age(d)
+	case d < 2*day:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	}
+	return fmt.Sprintf("%d days", d/day)
 }
 
 // Summary is the verdict and its reasons in one line.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon"
+	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
 	"golang.org/x/sys/unix"
@@ -139,6 +140,75 @@ func TestVerifyWhileWritesGoOn(t *testing.T) {
 	close(stop)
 	if err := <-ended; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestVerifyByItself waits for what a primary finds without being asked, and
+// that a restart remembers it.
+func TestVerifyByItself(t *testing.T) {
+	c := harness.NewCluster(t, harness.Options{Mirrors: 1, Mirroring: daemon.Mirroring{VerifyEvery: 200 * time.Millisecond}})
+	mustWrite(t, c.Primary, "file", strings.Repeat("0123456789abcdef", 8<<10))
+	now := time.Unix(1_000_000_000, 0)
+	if err := os.Chtimes(c.Primary.Path("file"), now, now); err != nil {
+		t.Fatal(err)
+	}
+	equal := func(s admin.Status) bool {
+		return s.LastVerify != nil && s.LastVerify.Equal() && s.LastVerify.Files == 1 && s.Verdict == admin.Healthy
+	}
+	c.Primary.Until("all are equal", equal)
+	file := c.Mirrors[0].InReplica("file")
+	var was unix.Stat_t
+	lstat(t, file, &was)
+	if err := poke(file, 100_000, '1'); err != nil {
+		t.Fatal(err)
+	}
+	restoreMtime(t, file, was)
+	s := c.Primary.Until("the flipped bit is found", func(s admin.Status) bool {
+		return s.LastVerify != nil && !s.LastVerify.Equal() && s.Verdict == admin.Degraded
+	})
+	says(t, s.LastVerify.Text(), "mirror1", `"file"`, "65536")
+	says(t, s.Summary(), "verify")
+	c.Primary.UntilEvent("that it is an event", func(e admin.Event) bool {
+		return e.Kind == "verify" && strings.Contains(e.Text, "mirror1 differs in 1 place,")
+	})
+	if err := poke(file, 100_000, '0'); err != nil {
+		t.Fatal(err)
+	}
+	restoreMtime(t, file, was)
+	c.Primary.Until("all are equal again", equal)
+
+	c.Primary.MustStop()
+	last := c.Primary.Config.Mirror
+	last.VerifyEvery = 7 * 24 * time.Hour
+	c.Primary.Config.Mirror = last
+	before := stateOf(t, c.Primary).LastVerify
+	c.Primary.Start(daemon.Primary)
+	c.Primary.WaitInSync(1)
+	if after := c.Primary.Status().LastVerify; after == nil || !after.Ended.Equal(before.Ended) {
+		t.Errorf("after a restart the last verify is %+v, was %+v", after, before)
+	}
+}
+
+// TestRates measures that a resync and a verify take the time that they are
+// given, and are through in the end.
+func TestRates(t *testing.T) {
+	c := harness.NewCluster(t, harness.Options{Mirrors: 1, Mirroring: daemon.Mirroring{ResyncRate: 8 << 20, VerifyRate: 8 << 20}})
+	const size = 12 << 20 // the first MiB is free
+	mustWrite(t, c.Primary, "file", strings.Repeat("0123456789abcdef", size/16))
+	began := time.Now()
+	if r := verify(t, c.Primary); r.Bytes != size || len(r.Peers[0].Differences) > 0 {
+		t.Errorf("%+v", r)
+	}
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("a verify of %d bytes at 8 MiB/s took %v", size, took)
+	}
+	c.Mirrors[0].MustStop()
+	c.Mirrors[0].Start(daemon.Mirror)
+	began = time.Now()
+	c.Primary.Until("it is in resync", func(s admin.Status) bool { return s.Mirroring.Peers[0].State == mirror.StateResync })
+	c.Primary.WaitInSync(1)
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("a resync of %d bytes at 8 MiB/s took %v", size, took)
 	}
 }
 

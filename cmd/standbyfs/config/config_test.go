@@ -185,7 +185,7 @@ func TestEachKeyByEachWay(t *testing.T) {
 		}
 	}
 	samples := map[string]string{"DIR": "/x", "FILE": "/x", "HOST:PORT": "localhost:1", "HOST:PORT[,async]": "localhost:1,async",
-		"DURATION": "3s", "SIZE": "3MiB", "NUMBER": "1", "text": "x", "GLOB=op|barrier|local": "*.tmp=local"}
+		"DURATION": "3s", "SIZE": "3MiB", "SIZE/s": "3MiB/s", "NUMBER": "1", "text": "x", "GLOB=op|barrier|local": "*.tmp=local"}
 	for _, k := range Keys() {
 		sample, ok := samples[k.Kind]
 		if !ok {

@@ -29,8 +29,11 @@ type Settings struct {
 	AckTimeout      time.Duration
 	Heartbeat       time.Duration
 	MinInSync       int
-	OnShortage      string // "block" or "fail"
-	Ring            int64  // bytes
+	OnShortage      string        // "block" or "fail"
+	Ring            int64         // bytes
+	ResyncRate      int64         // bytes a second, 0: no limit
+	VerifyRate      int64         // the same
+	VerifyEvery     time.Duration // 0: never
 	TLS             TLS
 	Insecure        bool
 	Suid, Dev       bool
@@ -123,6 +126,12 @@ func Keys() []Key {
 			Kind: "block|fail", Doc: "what calls do while fewer than min_in_sync mirrors are in sync"},
 		{Name: "ring", Kind: "SIZE", Default: "64MiB", parse: size(func(s *Settings) *int64 { return &s.Ring }, 1<<20),
 			Doc: "memory for changes that a mirror may still need after a short interruption"},
+		{Name: "resync_rate", Kind: "SIZE/s", Default: "0", parse: speed(func(s *Settings) *int64 { return &s.ResyncRate }),
+			Doc: "how many bytes of files a second are read to bring mirrors level, all of them together; 0 is no limit"},
+		{Name: "verify_rate", Kind: "SIZE/s", Default: "0", parse: speed(func(s *Settings) *int64 { return &s.VerifyRate }),
+			Doc: "how many bytes of files a second a verify reads; 0 is no limit"},
+		{Name: "verify_every", Kind: "DURATION", Default: "0", parse: interval(func(s *Settings) *time.Duration { return &s.VerifyEvery }),
+			Doc: "how often the primary verifies all replicas by itself, such as 7d; 0 is never"},
 		{Name: "tls.dir", Flag: "tls", Kind: "DIR", parse: text(func(s *Settings) *string { return &s.TLS.Dir }),
 			Doc: "directory with ca.crt, node.crt and node.key, as standbyfs ca issue makes it"},
 		{Name: "tls.ca", Kind: "FILE", parse: text(func(s *Settings) *string { return &s.TLS.CA }),

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -67,12 +68,37 @@ func FormatSize(n int64) string {
 
 const wantDuration = "want a duration, such as 500ms, 5s or 1m30s"
 
-// ParseDuration reads a duration as people write it. There is no plain number:
-// nobody could tell seconds from milliseconds.
+// ParseDuration reads a duration as people write it, which may begin with days
+// of 24 hours: 7d, 1d12h. There is no plain number: nobody could tell seconds
+// from milliseconds.
 func ParseDuration(text string) (time.Duration, error) {
-	d, err := time.ParseDuration(strings.ReplaceAll(text, " ", ""))
-	if err != nil || d < 0 {
+	days, rest, ok := strings.Cut(strings.ReplaceAll(text, " ", ""), "d")
+	var whole time.Duration
+	switch {
+	case !ok:
+		rest = days
+	default:
+		n, err := strconv.ParseUint(days, 10, 16) // 179 years
+		if err != nil {
+			return 0, fmt.Errorf("%q: %s", text, wantDuration)
+		}
+		whole = time.Duration(n) * 24 * time.Hour
+		if rest == "" {
+			return whole, nil
+		}
+	}
+	d, err := time.ParseDuration(rest)
+	if err != nil || d < 0 || d+whole < 0 {
 		return 0, fmt.Errorf("%q: %s", text, wantDuration)
 	}
-	return d, nil
+	return d + whole, nil
+}
+
+// ParseRate reads a number of bytes a second: a size, with or without "/s".
+func ParseRate(text string) (int64, error) {
+	n, err := ParseSize(strings.TrimSpace(strings.TrimSuffix(text, "/s")))
+	if err != nil {
+		return 0, fmt.Errorf("%q: want a size a second, such as 50MiB/s, or 0 for no limit", text)
+	}
+	return n, nil
 }

@@ -23,15 +23,29 @@ func TestParseSize(t *testing.T) {
 }
 
 func TestParseDuration(t *testing.T) {
-	for text, want := range map[string]time.Duration{"5s": 5 * time.Second, "500 ms": 500 * time.Millisecond, "1m 30s": 90 * time.Second, "0": 0} {
+	for text, want := range map[string]time.Duration{"5s": 5 * time.Second, "500 ms": 500 * time.Millisecond, "1m 30s": 90 * time.Second, "0": 0, "7d": 168 * time.Hour, "1d 12h": 36 * time.Hour, "0d": 0} {
 		got, err := ParseDuration(text)
 		if err != nil || got != want {
 			t.Errorf("ParseDuration(%q) = %v, %v: want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "5", "-5s", "5 seconds", "s", "1d"} {
+	for _, text := range []string{"", "5", "-5s", "5 seconds", "s", "d", "-1d", "1.5d", "1h2d", "1d2", "1dd", "65536d", "65535d2000000h"} {
 		if got, err := ParseDuration(text); err == nil {
 			t.Errorf("ParseDuration(%q) = %v: want an error", text, got)
+		}
+	}
+}
+
+func TestParseRate(t *testing.T) {
+	for text, want := range map[string]int64{"0": 0, "50MiB/s": 50 << 20, "50 MiB /s": 50 << 20, "1GB": 1e9} {
+		got, err := ParseRate(text)
+		if err != nil || got != want {
+			t.Errorf("ParseRate(%q) = %d, %v: want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "/s", "5MiB/m", "-1", "5MiB/s/s"} {
+		if got, err := ParseRate(text); err == nil {
+			t.Errorf("ParseRate(%q) = %d: want an error", text, got)
 		}
 	}
 }

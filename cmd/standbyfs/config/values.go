@@ -91,6 +91,27 @@ func duration(field func(*Settings) *time.Duration) func(*Settings, any) []compl
 	})
 }
 
+// interval takes a duration, or 0 for never.
+func interval(field func(*Settings) *time.Duration) func(*Settings, any) []complaint {
+	return scalar("a duration, such as 7d, or 0 for never", func(s *Settings, text string) (err error) {
+		*field(s), err = ParseDuration(text)
+		return err
+	})
+}
+
+// leastRate is what a limit may be. Below it a single file would take minutes.
+const leastRate = 64 << 10
+
+// speed takes bytes a second, or 0 for no limit.
+func speed(field func(*Settings) *int64) func(*Settings, any) []complaint {
+	return scalar("a size a second, such as 50MiB/s, or 0 for no limit", func(s *Settings, text string) (err error) {
+		if *field(s), err = ParseRate(text); err == nil && *field(s) != 0 && *field(s) < leastRate {
+			err = fmt.Errorf("%q: must be at least %s/s, or 0 for no limit", text, FormatSize(leastRate))
+		}
+		return err
+	})
+}
+
 func size(field func(*Settings) *int64, atLeast int64) func(*Settings, any) []complaint {
 	return scalar("a size, such as 64MiB", func(s *Settings, text string) (err error) {
 		if *field(s), err = ParseSize(text); err == nil && *field(s) < atLeast {

@@ -1,0 +1,116 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror"
+)
+
+// schedule has a primary verify by itself, each time when the last verify is
+// every ago. A reign runs one.
+type schedule struct {
+	every time.Duration
+	// last is when the last verify ended, whoever began it; zero: there was none.
+	last func() time.Time
+	// ready returns once there is somebody to compare.
+	ready func(ctx context.Context) error
+	// verify runs one and records what it found.
+	verify func(ctx context.Context) error
+	// failed is told that one did not get to its end, and when the next try is.
+	failed func(err error, next time.Duration)
+}
+
+// retryVerify is how long after a verify that failed the next one is tried.
+const retryVerify = time.Hour
+
+// run returns when ctx ends, or the reign.
+func (s *schedule) run(ctx context.Context) {
+	pause := time.Duration(0) // after a failure
+	for {
+		due := pause
+		if last := s.last(); !last.IsZero() {
+			// A clock that was set back must not put it off for ever.
+			due = max(due, min(s.every, s.every-time.Since(last)))
+		}
+		timer := time.NewTimer(due)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		pause = 0
+		err := s.ready(ctx)
+		if err == nil {
+			err = s.verify(ctx)
+		}
+		switch {
+		case err == nil:
+		case ctx.Err() != nil || errors.Is(err, op.ErrFenced):
+			return
+		default:
+			pause = min(s.every, retryVerify)
+			s.failed(err, pause)
+		}
+	}
+}
+
+// verifySchedule is the schedule of this reign.
+func (r *reign) verifySchedule() *schedule {
+	n := r.node
+	return &schedule{
+		every: n.cfg.Mirror.VerifyEvery,
+		last: func() time.Time {
+			if v := n.store.Get().LastVerify; v != nil {
+				return v.Ended
+			}
+			return time.Time{}
+		},
+		ready: func(ctx context.Context) error { return r.log.WaitInSync(ctx, min(1, r.synced)) },
+		verify: func(ctx context.Context) error {
+			report, err := r.verify(ctx)
+			if err == nil && admin.Verified(report).Compared() == 0 {
+				err = errors.New("no mirror could be compared")
+			}
+			return err
+		},
+		failed: func(err error, next time.Duration) {
+			n.event("verify", fmt.Sprintf("the verify that was due did not get to its end: %v; the next try is in %v", err, next))
+		},
+	}
+}
+
+func (r *reign) verify(ctx context.Context) (*mirror.VerifyReport, error) {
+	if r.log == nil {
+		return nil, admin.Errorf(admin.CodeFailed, "%s has no mirrors: there is nothing to compare", r.node.cfg.Replica)
+	}
+	report, err := r.log.Verify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return report, r.verified(report)
+}
+
+// verified records what a verify has found, so that status shows it and the
+// schedule counts from now. One that has compared nobody says nothing.
+func (r *reign) verified(report *mirror.VerifyReport) error {
+	found := admin.Verified(report)
+	if found.Compared() == 0 {
+		return nil
+	}
+	if err := r.node.store.Update(func(s *State) error { s.LastVerify = found; return nil }); err != nil {
+		return fmt.Errorf("record what the verify has found: %w", err)
+	}
+	log := r.node.log.Info
+	if !found.Equal() {
+		log = r.node.log.Warn
+	}
+	log("verify: " + found.Text())
+	r.node.event("verify", found.Text())
+	return nil
+}
