@@ -4,13 +4,21 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror/region"
 )
 
 // alone is the Committer of a primary without mirrors: nothing travels and
-// nobody is waited for. All that is left of mirroring is that it can be fenced.
+// nobody is waited for. All that is left of mirroring is that it can be fenced,
+// and that it takes down what others will lack that once had a copy.
 type alone struct {
+	regions *region.Store // nil: nobody ever had a copy
+	tree    *tree.Tree
+	newest  atomic.Uint64 // changes so far, the stand-in for positions
+
 	gate   sync.RWMutex // held shared while an op is applied; guards fenced
 	fenced error        // wraps op.ErrFenced once the node is deposed
 }
@@ -22,14 +30,57 @@ func (a *alone) Admit(context.Context) error {
 	return a.fenced
 }
 
-// Commit runs apply unless the node was deposed.
-func (a *alone) Commit(_ context.Context, _ *op.Op, apply func() error) (op.Ack, error) {
+// newAlone returns the Committer of a reign without mirrors. Where no node has a
+// map here a later mirror is compared as a whole, and nothing need be recorded.
+func newAlone(regions *region.Store, t *tree.Tree) *alone {
+	a := &alone{tree: t}
+	if len(regions.Nodes()) > 0 {
+		a.regions = regions
+		regions.Restart(1)
+	}
+	return a
+}
+
+// Commit runs apply unless the node was deposed. What it changes is recorded
+// first (RULES.md 1, HotPrimary).
+func (a *alone) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, error) {
 	a.gate.RLock()
 	defer a.gate.RUnlock()
 	if a.fenced != nil {
 		return nil, a.fenced
 	}
-	return op.Done, apply()
+	if a.regions == nil {
+		return op.Done, apply()
+	}
+	hot, err := a.regions.Begin(o, a.look)
+	if err != nil {
+		return nil, err
+	}
+	if err := apply(); err != nil {
+		hot.Leave(0)
+		return nil, err
+	}
+	hot.Leave(op.LSN(a.newest.Add(1)))
+	return op.Done, nil
+}
+
+func (a *alone) look(path string) (region.Stat, error) { return look(a.tree, path) }
+
+// look tells what stands at a path, for what an op is about to change.
+func look(t *tree.Tree, path string) (region.Stat, error) {
+	st, err := t.Stat(path)
+	return region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size}, err
+}
+
+// checkpoint moves what was changed to the maps of all others: each of them
+// lacks it (RULES.md 2, Fold).
+func (a *alone) checkpoint() error {
+	return a.regions.Checkpoint(region.Checkpoint{
+		Sync:      a.tree.Sync,
+		Committed: func(op.LSN) bool { return true }, // by this node, the only one
+		Outside:   a.regions.Nodes,
+		Allowed:   func() bool { return a.Admit(context.Background()) == nil },
+	})
 }
 
 // Mirrored is true: where nothing travels all names are equal.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -59,9 +60,11 @@ type progress struct {
 // the methods halt, prepare, progress and level are for others.
 type applier struct {
 	store   *Store
+	regions *region.Store
 	tree    *tree.Tree
 	self    op.NodeID
-	primary string // name, for reasons
+	sender  op.NodeID // the primary
+	primary string    // name, for reasons
 	conn    net.Conn
 	fsync   func(f *os.File, dataOnly bool) error
 
@@ -89,7 +92,8 @@ type stopReason struct{ err error }
 
 func newApplier(s *session, at progress, resumed bool) *applier {
 	a := &applier{
-		store: s.r.cfg.Store, tree: s.r.cfg.Tree, self: s.r.cfg.Store.Get().Node,
+		store: s.r.cfg.Store, regions: s.r.cfg.Store.Regions(), tree: s.r.cfg.Tree, self: s.r.cfg.Store.Get().Node,
+		sender:  s.hello.Node,
 		conn:    hearing{s.wire.Log(), s.heard},
 		primary: s.hello.Name,
 		at:      at,
@@ -206,7 +210,14 @@ func (a *applier) take(h wire.Header, payload []byte) (op.Kind, error) {
 	if err := wire.DecodeOp(h, payload, o); err != nil {
 		return op.Invalid, protocolError("LSN %d: %v", h.LSN, err)
 	}
-	if err := a.apply(h.LSN, o); err != nil {
+	// RULES.md 1, HotMirror: for streamed ops and for puts.
+	hot, err := a.regions.Begin(o, a.look)
+	if err != nil {
+		return o.Kind, &leaveError{reason: reasonFor(err) + ": " + err.Error(), err: err}
+	}
+	err = a.apply(h.LSN, o)
+	hot.Leave(h.LSN) // whatever a failed op has done, it may have done something
+	if err != nil {
 		return o.Kind, err
 	}
 	a.advance(func(at *progress) { at.applied, at.offset = h.LSN, h.Offset })
@@ -300,7 +311,7 @@ func (a *applier) membership(lsn op.LSN, o *op.Op) error {
 		}
 	}
 	was := false
-	if err := a.store.Update(func(st *State) error {
+	err := a.store.Level(a.leveled(o), func(st *State) error {
 		was = st.InSync
 		st.Set = o.Members
 		switch {
@@ -310,11 +321,14 @@ func (a *applier) membership(lsn op.LSN, o *op.Op) error {
 			st.InSync, st.Reason = false, "expelled by "+a.primary
 		}
 		return nil
-	}); err != nil {
+	})
+	if err != nil {
 		return &leaveError{reason: "state not recorded: " + err.Error(), err: err}
 	}
 	switch {
 	case join && self:
+		// RULES.md 3, KeepPastJoin.
+		a.regions.Restart(lsn)
 		a.joined()
 	case self:
 		a.advance(func(at *progress) { at.synced = false })
@@ -324,6 +338,24 @@ func (a *applier) membership(lsn op.LSN, o *op.Op) error {
 	}
 	return nil
 }
+
+// leveled returns the nodes that a change of the set makes equal to this one: at
+// its own join the primary and all members; at another's that one, if this node
+// is level itself (RULES.md 10, ClearWhenLevel). Maps of nodes out of sync stay.
+func (a *applier) leveled(o *op.Op) []op.NodeID {
+	switch {
+	case o.Kind != op.Join:
+		return nil
+	case o.Member == a.self:
+		others := slices.DeleteFunc(slices.Clone(o.Members), func(n op.NodeID) bool { return n == a.self })
+		return append(others, a.sender)
+	case a.store.Get().InSync:
+		return []op.NodeID{o.Member}
+	}
+	return nil
+}
+
+func (a *applier) look(path string) (region.Stat, error) { return look(a.tree, path) }
 
 // prepare makes the applier strict from the position that it returns, and then
 // syncs the replica up to there at least, beside the stream.

@@ -43,6 +43,9 @@ func (c Config) prepared() (Config, error) {
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 10 * time.Second
 	}
+	if c.CheckpointEvery == 0 {
+		c.CheckpointEvery = 15 * time.Second
+	}
 	c.Mirror = c.Mirror.withDefaults()
 	if err := c.checkAddrs(c.Mirror.Peers); err != nil {
 		return c, err

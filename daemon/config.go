@@ -43,6 +43,10 @@ type Config struct {
 	// and to bring the mirrors level with a last barrier. 0 is 10 s.
 	StopTimeout time.Duration
 
+	// CheckpointEvery is the time between two looks for what need not be compared
+	// any more after a crash. 0 is 15 s.
+	CheckpointEvery time.Duration
+
 	// Waits, if not nil, is called before what is likely to wait for the replica's
 	// disk; see Processors.
 	Waits func()

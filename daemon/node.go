@@ -10,6 +10,7 @@
 //	primary.go  the role of a primary: one reign
 //	depose.go   its end by a higher epoch
 //	alone.go    the order of ops where there is no mirror
+//	checkpoint.go  what a node may forget of the regions that were changed
 //	promote.go  from mirror to primary; decide.go rules whether and what it is worth
 //	state.go, events.go, lock.go   what a node durably knows, and that it alone knows it
 //	acks.go, fault.go, refuse.go, session.go   parts of a mirror's session

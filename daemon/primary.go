@@ -164,11 +164,12 @@ func (n *node) reign(ctx context.Context, t term) (err error) {
 func (r *reign) committer(t term) (fs.Committer, error) {
 	n := r.node
 	if len(t.peers) == 0 {
-		r.alone = &alone{}
+		r.alone = newAlone(n.store.Regions(), n.tree)
 		return r.alone, nil
 	}
 	s, cfg := n.store.Get(), n.cfg.Mirror.config(t.peers)
 	cfg.Line, cfg.Volume, cfg.Self, cfg.Name, cfg.Set = t.line, s.Volume, s.Node, s.Name, t.set
+	cfg.Regions, cfg.CheckpointEvery = n.store.Regions(), n.cfg.CheckpointEvery
 	cfg.Tree, cfg.Register, cfg.Software, cfg.Logger, cfg.Event = n.tree, r, n.software(), n.log, n.event
 	cfg.Dial = func(ctx context.Context, addr string) (*wire.Session, error) {
 		return n.dial(ctx, addr, wire.LaneOps)
@@ -188,10 +189,20 @@ func (r *reign) committer(t term) (fs.Committer, error) {
 
 // run keeps the mirrors' sessions until ctx ends.
 func (r *reign) run(ctx context.Context, files *fs.FS) error {
-	if r.log == nil {
+	if r.log != nil {
+		return r.log.Run(ctx, files)
+	}
+	if r.alone.regions == nil {
 		return nil
 	}
-	return r.log.Run(ctx, files)
+	forget := beginCheckpoints(r.node.cfg.CheckpointEvery, func() {
+		if err := r.alone.checkpoint(); err != nil {
+			r.node.log.Error("regions are kept that need no comparison any more", "error", err)
+		}
+	})
+	<-ctx.Done()
+	forget.end()
+	return nil
 }
 
 // end takes the mount away and brings the mirrors level with a last barrier.
@@ -277,14 +288,18 @@ func plural(n int, what string) string {
 
 // Decide implements mirror.Register on the state file: the set is durable when
 // it returns (RULES.md 5, ExpelFirst). A deposed primary decides nothing.
-func (r *reign) Decide(_ context.Context, set []op.NodeID, _ string) error {
-	return r.node.store.Update(func(s *State) error {
+func (r *reign) Decide(_ context.Context, set []op.NodeID, joined op.NodeID, _ string) error {
+	decide := func(s *State) error {
 		if s.Role != Primary || s.Epoch != r.line.Epoch {
 			return fmt.Errorf("the in-sync set belongs to epoch %s: %w", s.Epoch, op.ErrFenced)
 		}
 		s.Set = set
 		return nil
-	})
+	}
+	if joined == 0 {
+		return r.node.store.Update(decide)
+	}
+	return r.node.store.Level([]op.NodeID{joined}, decide)
 }
 
 func (r *reign) waitInSync(ctx context.Context, n int) error {

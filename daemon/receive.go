@@ -63,6 +63,10 @@ type Receiver struct {
 	level   *progress     // what the last session left to resume from; nil: nothing
 	floor   op.Epoch      // while Fence works: no lower epoch is greeted
 	closed  *wire.Refusal // once Stop or Detach was called: the answer to every hello
+	// settled: this process has joined, or resumed as a member, and has not begun a
+	// resync since. Only then hot regions may be forgotten (RULES.md 4,
+	// KeepOutOfSync).
+	settled bool
 	// unrecorded is the reason for being out of sync that could not be made
 	// durable. It stands until the next Begin or Join is recorded.
 	unrecorded string
@@ -254,7 +258,7 @@ func (r *Receiver) Fence(ctx context.Context, epoch op.Epoch, agree func(State) 
 	r.fencing.Lock()
 	defer r.fencing.Unlock()
 	r.mu.Lock()
-	r.floor = epoch
+	r.floor, r.settled = epoch, false
 	s := r.current
 	r.mu.Unlock()
 	defer func() {
@@ -350,8 +354,30 @@ func (r *Receiver) name() string {
 // joined tells everybody that the node is in sync.
 func (r *Receiver) joined() {
 	r.mu.Lock()
-	r.unrecorded = ""
+	r.unrecorded, r.settled = "", true
 	r.mu.Unlock()
 	r.cfg.Logger.Info("in sync")
 	r.event("in-sync", "in sync")
+}
+
+// mayForget reports whether hot regions may be forgotten at all (RULES.md 4,
+// KeepOutOfSync).
+func (r *Receiver) mayForget() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.settled
+}
+
+// fail takes this mirror out of the set because its replica could not be made
+// durable, which no later sync makes up for (guarantee 8).
+func (r *Receiver) fail(err error) error {
+	leave := &leaveError{reason: reasonFor(err) + ": " + err.Error(), err: err}
+	r.mu.Lock()
+	r.settled = false
+	s := r.current
+	r.mu.Unlock()
+	if s != nil {
+		s.end(leave)
+	}
+	return errors.Join(leave, r.leave(leave))
 }

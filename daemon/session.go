@@ -80,7 +80,8 @@ func (s *session) greet(ctx context.Context) error {
 		return fmt.Errorf("hello of %s: %w", s.wire.PeerName(), err)
 	}
 	level, refusal := s.r.admit(ctx, s)
-	if err := s.control.send(wire.KindAnswer, s.answer(level, refusal)); err != nil {
+	answer := s.answer(level, refusal)
+	if err := s.control.send(wire.KindAnswer, answer); err != nil {
 		return fmt.Errorf("answer %s: %w", s.hello.Name, err)
 	}
 	if refusal != nil {
@@ -98,6 +99,11 @@ func (s *session) greet(ctx context.Context) error {
 	if err := s.control.send(wire.KindBegun, wire.Begun{}); err != nil {
 		return fmt.Errorf("answer %s: %w", s.hello.Name, err)
 	}
+	if !begin.Resume && answer.Knows {
+		if err := s.tellRegions(); err != nil {
+			return fmt.Errorf("tell %s what to compare: %w", s.hello.Name, err)
+		}
+	}
 	return s.control.conn.SetReadDeadline(time.Time{})
 }
 
@@ -107,6 +113,7 @@ func (s *session) answer(level *progress, refusal *wire.Refusal) *wire.Answer {
 		Refusal: refusal, Protocol: wire.Protocol,
 		Volume: st.Volume, Node: st.Node, Name: s.r.name(), Epoch: st.Epoch,
 		InSync: st.InSync, Fresh: st.Volume == "",
+		Knows: s.r.cfg.Store.Regions().Known(s.hello.Node),
 	}
 	// The line must be the very same: LSNs of two lines are never compared
 	// (RULES.md 11, NewLine).
@@ -158,6 +165,9 @@ func (s *session) begin(level *progress, b *wire.Begin) error {
 	a := newApplier(s, at, b.Resume)
 	r.mu.Lock()
 	s.applier = a
+	if !b.Resume {
+		r.settled = false
+	}
 	r.unrecorded = ""
 	r.level = nil
 	r.mu.Unlock()
@@ -172,6 +182,27 @@ func (s *session) begin(level *progress, b *wire.Begin) error {
 	}
 	r.cfg.Changed()
 	return nil
+}
+
+// regionsPerMessage bounds a Regions: paths can be long.
+const regionsPerMessage = 100
+
+// tellRegions sends this node's half of what has to be compared: its hot set and
+// its map of the primary (RULES.md 8, CmpPeerHot, CmpPeerStale).
+func (s *session) tellRegions() error {
+	marks := s.r.cfg.Store.Regions().Suspect(s.hello.Node)
+	for {
+		var part wire.Regions
+		n := min(len(marks), regionsPerMessage)
+		for _, m := range marks[:n] {
+			part.Regions = append(part.Regions, wire.Region{Path: []byte(m.Path), Scope: uint8(m.Scope), From: m.From, To: m.To})
+		}
+		marks = marks[n:]
+		part.More = len(marks) > 0
+		if err := s.control.send(wire.KindRegions, part); err != nil || !part.More {
+			return err
+		}
+	}
 }
 
 // listen reads the control stream to its end.

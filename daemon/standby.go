@@ -16,6 +16,7 @@ type standby struct {
 	*Receiver
 	node     *node
 	detached bool // by a promotion; owned by standBy
+	forget   *checkpoints
 
 	mu   sync.Mutex    // guards news
 	news chan struct{} // closed and renewed when the Receiver's status may have changed
@@ -30,7 +31,8 @@ func (n *node) standBy(ctx context.Context) (*term, error) {
 	if err := n.demote(); err != nil {
 		return nil, err
 	}
-	s := n.newStandby()
+	s := n.beginStandby()
+	defer func() { s.forget.end() }()
 	n.play(s)
 	n.ready(fmt.Sprintf("mirror: %s listens on %s", n.cfg.Replica, n.peers.Addr()))
 	for {
@@ -42,7 +44,8 @@ func (n *node) standBy(ctx context.Context) (*term, error) {
 			}
 			if s.detached {
 				// Given up after the session had been ended: stand by anew.
-				s = n.newStandby()
+				s.forget.end()
+				s = n.beginStandby()
 				n.play(s)
 			}
 		case <-ctx.Done():
@@ -63,6 +66,13 @@ func (n *node) newStandby() *standby {
 		Store: n.store, Tree: n.tree, Heartbeat: n.cfg.Mirror.Heartbeat,
 		Logger: n.log, Software: n.software(), Changed: s.changed,
 	})
+	return s
+}
+
+// beginStandby returns a standby that makes checkpoints, which forget ends.
+func (n *node) beginStandby() *standby {
+	s := n.newStandby()
+	s.forget = beginCheckpoints(n.cfg.CheckpointEvery, s.checkpoint)
 	return s
 }
 

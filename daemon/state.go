@@ -23,6 +23,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -129,8 +130,9 @@ var (
 // Store keeps a node's State in STATE/state.db. Every change is one synced
 // transaction.
 type Store struct {
-	dir string
-	db  *bolt.DB
+	dir     string
+	db      *bolt.DB
+	regions *region.Store
 
 	mu    sync.Mutex // serialises Update and guards state
 	state State      // what the file holds
@@ -147,8 +149,16 @@ func OpenStore(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{dir: dir, db: db, state: state}, nil
+	regions, err := region.Open(db)
+	if err != nil {
+		return nil, errors.Join(damaged(dir, err), db.Close())
+	}
+	return &Store{dir: dir, db: db, state: state, regions: regions}, nil
 }
+
+// Regions is what the node knows of hot and stale regions. It is in the same
+// file.
+func (s *Store) Regions() *region.Store { return s.regions }
 
 // ReadState reads the state in dir of a node that does not run, with its last n
 // events, and changes nothing. Where there is none the error wraps
@@ -177,28 +187,39 @@ func (s *Store) Get() State {
 }
 
 // Update changes the state in one transaction and returns once it is on stable
-// storage. After an error of change, or of the disk, Get returns the state as
-// it was before.
-func (s *Store) Update(change func(*State) error) error {
+// storage. What also does is part of the transaction. After an error of change,
+// or of the disk, Get returns the state as it was before.
+func (s *Store) Update(change func(*State) error, also ...func(*bolt.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := s.state.clone()
 	if err := change(&next); err != nil {
 		return err
 	}
-	if err := record(s.db, &next); err != nil {
+	if err := record(s.db, &next, also...); err != nil {
 		return fmt.Errorf("record the state in %s: %w", s.dir, err)
 	}
 	s.state = next
 	return nil
 }
 
-func record(db *bolt.DB, s *State) error {
+// Level is Update for a change by which nodes become equal to this one: what was
+// known to differ is forgotten in the same transaction (RULES.md 10).
+func (s *Store) Level(nodes []op.NodeID, change func(*State) error) error {
+	return s.regions.Level(nodes, func(also func(*bolt.Tx) error) error { return s.Update(change, also) })
+}
+
+func record(db *bolt.DB, s *State, also ...func(*bolt.Tx) error) error {
 	sealed, err := seal(s)
 	if err != nil {
 		return err
 	}
 	return db.Update(func(tx *bolt.Tx) error {
+		for _, f := range also {
+			if err := f(tx); err != nil {
+				return err
+			}
+		}
 		b, err := tx.CreateBucketIfNotExists(nodeBucket)
 		if err != nil {
 			return err
@@ -279,9 +300,7 @@ const lockTimeout = 200 * time.Millisecond
 // and trusts it: a damaged one shows as a panic or as a fault, and must show
 // here and not when a mirror has to record something.
 func openState(dir string, readOnly bool) (db *bolt.DB, state State, err error) {
-	damaged := func(what any) error {
-		return fmt.Errorf("state directory %s: %w (%v): remove it to make this node start afresh: a mirror is compared in full; a primary makes a new volume of its replica, and its mirrors have to be emptied", dir, ErrDamaged, what)
-	}
+	damaged := func(what any) error { return damaged(dir, what) }
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	var file *os.File
 	defer func() {
@@ -331,6 +350,10 @@ func openState(dir string, readOnly bool) (db *bolt.DB, state State, err error) 
 		return nil
 	})
 	return db, state, err
+}
+
+func damaged(dir string, what any) error {
+	return fmt.Errorf("state directory %s: %w (%v): remove it to make this node start afresh: a mirror is compared in full; a primary makes a new volume of its replica, and its mirrors have to be emptied", dir, ErrDamaged, what)
 }
 
 // seal encodes a record with its checksum in front: bbolt has none for data.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -55,8 +56,9 @@ type PeerConfig struct {
 // primary's state file; a replicated register takes its place in a cluster.
 type Register interface {
 	// Decide records set as the in-sync set and returns once that is durable
-	// (RULES.md 5, ExpelFirst).
-	Decide(ctx context.Context, set []op.NodeID, why string) error
+	// (RULES.md 5, ExpelFirst). In the same transaction the map of the node that
+	// has joined, if it is not 0, is emptied (RULES.md 10, SetBeforeMember).
+	Decide(ctx context.Context, set []op.NodeID, joined op.NodeID, why string) error
 }
 
 // Source is the file system whose ops are mirrored, as repair needs it.
@@ -100,6 +102,12 @@ type Config struct {
 	// (RULES.md 11).
 	Set      []op.NodeID
 	Register Register
+	// Regions is what the node knows of its hot and its mirrors' stale regions.
+	// Without it each repair compares everything.
+	Regions *region.Store
+	// CheckpointEvery is the time between two looks for regions that need not be
+	// compared any more.
+	CheckpointEvery time.Duration
 
 	Software string
 	Logger   *slog.Logger
@@ -121,6 +129,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("on_shortage %q: want %s or %s", c.OnShortage, ShortageBlock, ShortageFail)
 	case c.AckTimeout <= 0 || c.Heartbeat <= 0:
 		return fmt.Errorf("ack_timeout %v, heartbeat %v: both must be above zero", c.AckTimeout, c.Heartbeat)
+	case c.Regions != nil && c.CheckpointEvery <= 0:
+		return fmt.Errorf("checkpoint_every %v: must be above zero", c.CheckpointEvery)
 	case c.RingBytes < 1<<20:
 		return fmt.Errorf("ring of %d bytes: at least 1MiB is needed to hold one write", c.RingBytes)
 	case c.ResyncRate < 0 || c.VerifyRate < 0:

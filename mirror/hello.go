@@ -10,6 +10,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -45,7 +46,7 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 		if err := l.expel(ctx, a.Node, "it came back without its session"); err != nil {
 			return err
 		}
-		p.startOver(a.Fresh)
+		p.startOver(&a)
 	}
 	if err := tell(control, wire.KindBegin, wire.Begin{Resume: resume, Policy: l.policy()}); err != nil {
 		return fmt.Errorf("hello: %w", err)
@@ -53,6 +54,11 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 	var begun wire.Begun
 	if err := hear(r, wire.KindBegun, &begun); err != nil {
 		return fmt.Errorf("hello: %w", err)
+	}
+	if !resume && a.Knows {
+		if err := p.hearRegions(r); err != nil {
+			return fmt.Errorf("hello: %w", err)
+		}
 	}
 	if err := control.SetDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("hello: %w", err)
@@ -143,18 +149,51 @@ func (p *peer) doubt(applied op.LSN) bool {
 	return true
 }
 
-// startOver begins a resync of everything, from the end of the ring on.
-func (p *peer) startOver(fresh bool) {
+// startOver begins a resync from the end of the ring on. What has to be compared
+// is this node's hot set and its map of the mirror, read once nothing but the
+// stream can add to what the mirror lacks, and what the mirror itself says
+// (RULES.md 8, CmpPrimaryHot, CmpPrimaryStale; hearRegions). If either does not
+// know the other it is everything.
+func (p *peer) startOver(a *wire.Answer) {
 	l := p.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p.pending, p.fresh, p.differ, p.suspects = newPending(), fresh, nil, 0
+	p.pending, p.fresh, p.differ, p.suspects = newPending(), a.Fresh, nil, 0
 	p.groups = make(map[tree.Inode][]string)
-	p.pending.mark(op.Root, true)
+	marks := []region.Mark{region.Everything}
+	if l.cfg.Regions != nil && a.Knows && !a.Fresh {
+		marks = l.cfg.Regions.Suspect(a.Node)
+	}
+	for _, m := range marks {
+		p.pending.add(m)
+	}
 	p.cursor = l.ring.next
 	p.sent, p.applied, p.durable = p.cursor-1, p.cursor-1, 0
 	p.ackedOff = l.ring.offset
 	p.resyncs++
+}
+
+// hearRegions takes the mirror's half of what has to be compared (RULES.md 8,
+// CmpPeerHot, CmpPeerStale).
+func (p *peer) hearRegions(r *wire.Reader) error {
+	for {
+		var part wire.Regions
+		if err := hear(r, wire.KindRegions, &part); err != nil {
+			return err
+		}
+		p.log.mu.Lock()
+		for _, m := range part.Regions {
+			if err := op.CheckPath(string(m.Path)); err != nil || m.From < 0 || m.To < m.From || m.Scope > uint8(region.Tree) {
+				p.log.mu.Unlock()
+				return fmt.Errorf("%w: region %+v", errProto, m)
+			}
+			p.pending.add(region.Mark{Path: string(m.Path), Scope: region.Scope(m.Scope), From: m.From, To: m.To})
+		}
+		p.log.mu.Unlock()
+		if !part.More {
+			return nil
+		}
+	}
 }
 
 // opsIn yields the ops of a run of frames, as long as they can be decoded.

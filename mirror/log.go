@@ -7,6 +7,7 @@
 //	expand.go   ops that cross the border of what is mirrored
 //	insync.go   who is in sync, which calls may return
 //	member.go   expulsion and join: durable first
+//	hot.go      what is recorded before a change, and what may be forgotten
 //	peer.go     one goroutine per mirror: dial, stream, listen
 //	hello.go    where its stream begins; control.go the messages beside it
 //	repair.go   bringing it level, having it join, and again
@@ -26,6 +27,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -60,6 +62,8 @@ type Log struct {
 	fence fence
 	sync  *inSync
 	start time.Time // the zero of the clock that waiting calls are timed by
+
+	newest atomic.Uint64 // LSN of the newest op; set with mu held
 
 	mu    sync.Mutex // guards ring, peers' cursors and pendings, news, room; never held over I/O
 	ring  *ring
@@ -102,6 +106,12 @@ func New(cfg Config) (*Log, error) {
 
 		resyncPace: newPace(cfg.ResyncRate), verifyPace: newPace(cfg.VerifyRate),
 	}
+	if cfg.Regions != nil {
+		// What was hot before counts as changed by the first op of this line: it is
+		// kept while a member of the old set has neither come back nor been
+		// expelled (RULES.md 4).
+		cfg.Regions.Restart(1)
+	}
 	for i, p := range cfg.Peers {
 		l.peers = append(l.peers, newPeer(l, i, p))
 	}
@@ -118,6 +128,9 @@ func (l *Log) Run(ctx context.Context, src Source) error {
 		tasks.Go(func() error { p.run(ctx); return nil })
 	}
 	tasks.Go(func() error { l.watch(ctx); return nil })
+	if l.cfg.Regions != nil {
+		tasks.Go(func() error { l.checkpoints(ctx); return nil })
+	}
 	err := tasks.Wait()
 	l.sync.fail(errStopped)
 	return err
@@ -166,13 +179,22 @@ func (l *Log) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, e
 		return nil, err
 	}
 	crossing := l.border(o)
-	if err := apply(); err != nil {
+	hot, err := l.heat(o)
+	if err != nil {
 		return nil, err
 	}
-	if crossing == nil {
-		return l.order(o, toAll)
+	if err := apply(); err != nil {
+		hot.Leave(0)
+		return nil, err
 	}
-	return crossing.order(o)
+	var ack op.Ack
+	if crossing == nil {
+		ack, err = l.order(o, toAll)
+	} else {
+		ack, err = crossing.order(o)
+	}
+	hot.Leave(op.LSN(l.newest.Load()))
+	return ack, err
 }
 
 // order encodes o and gives it its place. The op has taken effect already, so
@@ -230,6 +252,7 @@ var framePool = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return 
 // put is the one place where an LSN is given. The caller holds mu.
 func (l *Log) put(frame []byte, o *op.Op, to uint32) op.LSN {
 	lsn := l.ring.append(frame, to)
+	l.newest.Store(uint64(lsn))
 	for _, p := range l.peers {
 		if p.pending != nil && !o.Kind.Repair() {
 			p.pending.follow(o)

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"golang.org/x/sys/unix"
 )
 
@@ -149,3 +150,6 @@ func (p *pending) follow(o *op.Op) {
 		}
 	}
 }
+
+// add makes a region pending.
+func (p *pending) add(m region.Mark) { p.mark(m.Path, m.Scope == region.Tree) }

@@ -41,6 +41,9 @@ const (
 	KindRequest
 	KindResponse
 
+	// On the control stream, behind Begun.
+	KindRegions
+
 	endKinds
 )
 

@@ -10,8 +10,8 @@ import (
 
 // Protocol is the version spoken here, MinProtocol the oldest one understood.
 const (
-	Protocol    = 2
-	MinProtocol = 2
+	Protocol    = 3
+	MinProtocol = 3
 )
 
 // Hello opens a session: the primary says who it is and what it can resume.
@@ -37,6 +37,7 @@ type Answer struct {
 	Epoch    op.Epoch     `json:"epoch"` // the highest it has seen
 	InSync   bool         `json:"in_sync"`
 	Fresh    bool         `json:"fresh"`            // it belongs to no volume yet
+	Knows    bool         `json:"knows"`            // it has a map of the primary: unless it resumes, Regions follow Begun
 	Resume   *op.Position `json:"resume,omitempty"` // a live session of this process
 }
 
@@ -73,6 +74,21 @@ type Begin struct {
 
 // Begun says that the mirror has recorded what RULES.md 7 wants.
 type Begun struct{}
+
+// Regions are a mirror's half of what a resync has to compare: its hot set and
+// its map of the primary.
+type Regions struct {
+	Regions []Region `json:"regions"`
+	More    bool     `json:"more"` // another message follows
+}
+
+// Region is a region.Mark. Paths are any bytes, hence not strings of JSON.
+type Region struct {
+	Path  []byte `json:"path"`
+	Scope uint8  `json:"scope"`
+	From  int64  `json:"from,omitempty"`
+	To    int64  `json:"to,omitempty"`
+}
 
 // Policy is what a mirror needs to know to be promoted by the rules.
 type Policy struct {

@@ -64,6 +64,7 @@ func sampleMessages() map[Kind]any {
 		KindPrepared:    &Prepared{Applied: 7, Error: "disk"},
 		KindGoodbye:     &Goodbye{Reason: "stops", NotInSync: true, Epoch: &epoch},
 		KindRequest:     &Request{Method: "ask", Body: []byte(`{"a":1}`)},
+		KindRegions:     &Regions{Regions: []Region{{Path: []byte("a\xff"), Scope: 2, From: 1, To: 1 << 62}}, More: true},
 		KindResponse:    &Response{Refusal: &Refusal{Code: CodeUnknownMethod, Message: "what"}},
 	}
 }

@@ -199,3 +199,17 @@ func grow(read func([]byte) (int, error)) ([]byte, error) {
 		}
 	}
 }
+
+// Stat returns what is at path, without following it.
+func (t *Tree) Stat(path string) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	at, err := t.At(path)
+	if err != nil {
+		return st, err
+	}
+	defer at.Close()
+	if err := unix.Fstatat(at.FD, at.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return st, pathError("stat", path, err)
+	}
+	return st, nil
+}

@@ -5,11 +5,19 @@
 // that a repair looks at nothing else (RULES.md 8).
 //
 //	region.go   the regions themselves
+//	set.go      a bounded set of them
+//	touch.go    which of them an op is about to change
+//	hotset.go   those that are being changed, by generations
+//	store.go    hot set and stale maps, in memory and on disk
+//	record.go   their form on disk
+//	checkpoint.go  what may be forgotten, and when
 package region
 
 import (
 	"fmt"
 	"math"
+
+	"github.com/standbyfs/standbyfs/fs/op"
 )
 
 // Scope says how much of what is at a path a Mark covers. The numbers are part
@@ -39,6 +47,15 @@ type Mark struct {
 	Path     string
 	Scope    Scope
 	From, To int64 // of Object only, in bytes
+
+	// cut: what lies behind From is a hole, or was marked by the write that
+	// made it otherwise. So a comparison of holes finds it.
+	cut bool
+}
+
+// small reports whether Entries of its directory covers m.
+func (m Mark) small() bool {
+	return m.Scope == Object && (m.To <= op.RegionSize || m.cut && m.From <= op.RegionSize)
 }
 
 // String prints the mark for logs and failing tests.

@@ -1,0 +1,64 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror/region"
+)
+
+// heat records what o is about to change, before the change (RULES.md 1,
+// HotPrimary).
+func (l *Log) heat(o *op.Op) (region.Ticket, error) {
+	if l.cfg.Regions == nil || !l.travels(o.Path) && !l.travels(o.Path2) {
+		return region.Ticket{}, nil
+	}
+	return l.cfg.Regions.Begin(o, l.look)
+}
+
+func (l *Log) look(path string) (region.Stat, error) {
+	st, err := l.cfg.Tree.Stat(path)
+	return region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size}, err
+}
+
+// checkpoints makes one every CheckpointEvery, until ctx ends.
+func (l *Log) checkpoints(ctx context.Context) {
+	tick := time.NewTicker(l.cfg.CheckpointEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := l.checkpoint(); err != nil {
+			l.cfg.Logger.Error("regions are kept that need no comparison any more", "error", err)
+		}
+	}
+}
+
+// checkpoint forgets what need not be compared any more after a crash (RULES.md
+// 2).
+func (l *Log) checkpoint() error {
+	return l.cfg.Regions.Checkpoint(region.Checkpoint{
+		Sync: func() error {
+			err := l.cfg.Tree.Sync()
+			if err != nil {
+				l.event("disk-error", fmt.Sprintf("%v: the disk may have lost what was written; verify, and start the node again once it is mended", err))
+			}
+			return err
+		},
+		Committed: func(at op.LSN) bool {
+			commit, _ := l.sync.committed()
+			return commit >= at
+		},
+		Outside: func() []op.NodeID {
+			set := l.sync.set()
+			return slices.DeleteFunc(l.cfg.Regions.Nodes(), func(n op.NodeID) bool { return slices.Contains(set, n) })
+		},
+		Allowed: func() bool { return l.fence.check() == nil },
+	})
+}

@@ -1,0 +1,85 @@
+package region
+
+import (
+	"fmt"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+)
+
+// Checkpoint is what a node gives to forget hot regions by.
+type Checkpoint struct {
+	// Sync brings the replica to stable storage.
+	Sync func() error
+	// Committed reports whether the commit position has passed at.
+	Committed func(at op.LSN) bool
+	// Outside returns the nodes that are not in the in-sync set, the primary
+	// apart. It is asked after Committed.
+	Outside func() []op.NodeID
+	// Allowed is asked last: whether this node may forget anything at all.
+	Allowed func() bool
+}
+
+// Checkpoint forgets the hot regions that were not touched for a generation,
+// once they are on stable storage and the commit position has passed them. First
+// they are added to the map of every node outside of the set, in the same
+// transaction (RULES.md 2, Fold, FoldMirror, KeepPastCommit). It is called by
+// one goroutine.
+//
+// The kernel tells of a loss once, and no later sync makes up for it (guarantee
+// 8). So after one that failed this process forgets nothing any more.
+//
+// The order of its questions counts: a node that leaves the set after Committed
+// said yes has those changes itself, and one that has left before is among
+// those outside.
+func (s *Store) Checkpoint(c Checkpoint) error {
+	cut, at, work := s.cut()
+	if !work {
+		return nil
+	}
+	if err := c.Sync(); err != nil {
+		s.mu.Lock()
+		s.lost = true
+		s.mu.Unlock()
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if !c.Committed(at) {
+		return nil // at the next one
+	}
+	outside := c.Outside()
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if !c.Allowed() {
+		return nil
+	}
+	s.mu.Lock()
+	for _, n := range outside {
+		if m := s.stale[n]; m != nil {
+			m.Merge(s.hot.Set)
+		}
+	}
+	s.hot.Drop(func(_ Mark, gen uint64) bool { return gen > 0 && gen <= cut })
+	s.mu.Unlock()
+	if err := s.commit(); err != nil {
+		return fmt.Errorf("checkpoint: record regions: %w", err)
+	}
+	return nil
+}
+
+// cut begins a new generation. It returns the one before the last, the position
+// of the newest change up to that, and whether there is anything to forget. Where
+// an op of so long ago is still under way there is not.
+func (s *Store) cut() (cut uint64, at op.LSN, work bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost || s.hot.past.underWay > 0 {
+		return 0, 0, false
+	}
+	cut, at = s.hot.gen-1, s.hot.past.last
+	s.hot.cut()
+	for _, gen := range s.hot.units {
+		if gen > 0 && gen <= cut {
+			return cut, at, true
+		}
+	}
+	return cut, at, false
+}

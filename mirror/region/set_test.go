@@ -1,0 +1,180 @@
+package region
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+)
+
+// all records what was added, as a store does.
+func (s *Set) record() { s.recorded(len(s.log), 1) }
+
+func setOf(marks ...Mark) *Set {
+	s := NewSet()
+	for _, m := range marks {
+		s.Add(m)
+	}
+	s.record()
+	return s
+}
+
+func TestCovers(t *testing.T) {
+	file := func(from, to int64) Mark { return Mark{Path: "d/f", From: from, To: to} }
+	for _, c := range []struct {
+		have Mark
+		want Mark
+		is   bool
+	}{
+		{file(0, 0), file(0, 0), true},
+		{file(0, 0), file(0, 1), false},
+		{file(0, 1), file(5, Extent), true},
+		{file(0, 1), file(5, Extent+1), false},
+		{file(0, 1), file(0, 0), true},
+		{file(Extent, End), file(3*Extent, 4*Extent), true},
+		{file(Extent, End), file(3*Extent, End), true},
+		{file(Extent, End), file(0, 1), false},
+		{file(2*Extent, End), file(Extent, End), false},
+		{Mark{Path: "d", Scope: Entries}, file(0, 0), true},
+		{Mark{Path: "d", Scope: Entries}, file(0, op.RegionSize), true},
+		{Mark{Path: "d", Scope: Entries}, file(0, op.RegionSize+1), false},
+		{Mark{Path: "d", Scope: Entries}, file(0, End), false},
+		{Mark{Path: "d", Scope: Entries}, Mark{Path: "d/f", To: End, cut: true}, true},
+		{Mark{Path: "d", Scope: Entries}, Mark{Path: "d/f", From: op.RegionSize + 1, To: End, cut: true}, false},
+		{Mark{Path: "d", Scope: Entries}, Mark{Path: "d"}, true},
+		{Mark{Path: "d", Scope: Entries}, Mark{Path: "d/e", Scope: Entries}, false},
+		{Mark{Path: "d", Scope: Entries}, Mark{Path: "d", Scope: Children}, false},
+		{Mark{Path: "d", Scope: Children}, file(0, End), true},
+		{Mark{Path: "d", Scope: Children}, Mark{Path: "d", Scope: Entries}, true},
+		{Mark{Path: "d", Scope: Children}, Mark{Path: "d/e/f", From: 1, To: 2}, false},
+		{Mark{Path: "d", Scope: Tree}, Mark{Path: "d/e/f", To: End}, true},
+		{Mark{Path: "d", Scope: Tree}, Mark{Path: "da", To: End}, false},
+		{Everything, Mark{Path: "any/thing", Scope: Tree}, true},
+		{Mark{Path: op.Root, Scope: Entries}, Mark{Path: "f"}, true},
+		{Mark{Path: op.Root}, Mark{Path: op.Root}, true},
+		{Mark{Path: op.Root}, Mark{Path: "f"}, false},
+	} {
+		if got := setOf(c.have).Touch(c.want, 1); got != c.is {
+			t.Errorf("%v covers %v: %v", c.have, c.want, got)
+		}
+	}
+}
+
+// What is not recorded yet covers nothing.
+func TestUnrecordedCoversNothing(t *testing.T) {
+	s := NewSet()
+	m := Mark{Path: "d", Scope: Entries}
+	s.Add(m)
+	if s.Touch(m, 1) {
+		t.Error("it does")
+	}
+	s.record()
+	if !s.Touch(m, 1) {
+		t.Error("recorded, it does not")
+	}
+}
+
+// Whatever is added stays covered, however much comes on top, and the set stays
+// bounded. Its log turns one state on disk into the next.
+func TestBounded(t *testing.T) {
+	for name, mark := range map[string]func(r *rand.Rand) Mark{
+		"extents of a few files": func(r *rand.Rand) Mark {
+			at := r.Int64N(1 << 46)
+			return Mark{Path: fmt.Sprintf("db/%d", r.IntN(3)), From: at, To: at + 1}
+		},
+		"many files with data": func(r *rand.Rand) Mark {
+			return Mark{Path: fmt.Sprintf("d%d/%d", r.IntN(3), r.IntN(20000)), From: 1 << 20, To: 2 << 20}
+		},
+		"attributes of many":  func(r *rand.Rand) Mark { return Mark{Path: fmt.Sprintf("d%d/%d", r.IntN(3), r.IntN(20000))} },
+		"many directories":    func(r *rand.Rand) Mark { return Mark{Path: deep(r, 4), Scope: Entries} },
+		"all kinds":           anyMark,
+		"names beyond bounds": func(r *rand.Rand) Mark { return Mark{Path: strings.Repeat("x/", 9000) + deep(r, 2), To: End} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 2))
+			s, disk := NewSet(), make(map[unit]bool)
+			var added []Mark
+			for i := range 20_000 {
+				m := mark(r)
+				s.Add(m)
+				for _, c := range s.log {
+					if c.gone {
+						delete(disk, c.unit)
+					} else {
+						disk[c.unit] = true
+					}
+				}
+				s.record()
+				if i%50 == 0 {
+					added = append(added, m)
+				}
+			}
+			if s.Len() > maxUnits || len(disk) != s.Len() {
+				t.Errorf("%d units, on disk %d", s.Len(), len(disk))
+			}
+			for u := range s.units {
+				if !disk[u] {
+					t.Fatalf("%v is not on disk", u.mark())
+				}
+			}
+			for _, m := range added {
+				if !s.Touch(m, 1) {
+					t.Fatalf("%v is not covered any more", m)
+				}
+			}
+			again := setOf(s.Marks()...)
+			for _, m := range added {
+				if !again.Touch(m, 1) {
+					t.Fatalf("%v is not covered by what Marks returns", m)
+				}
+			}
+			small, large := s.small, s.large
+			recount := NewSet()
+			for u := range s.units {
+				recount.count(u, 1)
+			}
+			if fmt.Sprint(small, large, s.trees) != fmt.Sprint(recount.small, recount.large, recount.trees) {
+				t.Errorf("counts are %v %v %d, of the units %v %v %d", small, large, s.trees, recount.small, recount.large, recount.trees)
+			}
+		})
+	}
+}
+
+func deep(r *rand.Rand, n int) string {
+	path := fmt.Sprint(r.IntN(12))
+	for range r.IntN(n) {
+		path += fmt.Sprintf("/%d", r.IntN(12))
+	}
+	return path
+}
+
+func anyMark(r *rand.Rand) Mark {
+	m := Mark{Path: deep(r, 4)}
+	switch r.IntN(12) {
+	case 0:
+		m.Scope = Entries
+	case 1:
+		m.Scope = Children
+	case 2:
+		if r.IntN(50) == 0 {
+			m.Scope = Tree
+		}
+	case 3, 4, 5:
+		m.From = r.Int64N(1 << 36)
+		m.To = m.From + 1 + r.Int64N(1<<26)
+	case 6:
+		m.From, m.To = r.Int64N(1<<30), End
+	}
+	return m
+}
+
+func TestMarksAreJoined(t *testing.T) {
+	s := setOf(Mark{Path: "f", From: 0, To: 1}, Mark{Path: "f", From: Extent, To: Extent + 1}, Mark{Path: "f", From: 9 * Extent, To: End}, Mark{Path: "g"})
+	want := []Mark{{Path: "f", To: 2 * Extent}, {Path: "f", From: 9 * Extent, To: End}, {Path: "g"}}
+	if got := s.Marks(); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
