@@ -25,7 +25,7 @@ import (
 //  1. run reads frames from the log stream and hands them on (sequential).
 //  2. entry checks that a frame is the next one of this line (sequential).
 //  3. apply changes the replica, exactly in the order of the stream; this is
-//     where an op takes effect. repair compares, membership records
+//     where an op takes effect. put and repair mend and compare, membership records
 //     (sequential).
 //  4. sync makes a barrier durable (parallel, up to maxSyncs). The file is
 //     opened in stage 3, in order, so that it is the right one whatever is
@@ -243,6 +243,8 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 		return a.membership(lsn, o)
 	case o.Kind == op.Check || o.Flags&op.Compare != 0:
 		err = a.repair(lsn, o)
+	case o.Kind == op.Put && o.Flags&op.Partial != 0:
+		err = a.put(lsn, o)
 	case o.Kind == op.Fsync:
 	case a.at.strict:
 		err = a.tree.Apply(o)
@@ -264,6 +266,16 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 		}
 		return a.acks.report(suspect)
 	}
+}
+
+// put makes an object equal of which the primary looks at parts only. It has to
+// know if there is nothing of the others.
+func (a *applier) put(lsn op.LSN, o *op.Op) error {
+	anew, err := a.tree.Put(o)
+	if err != nil || !anew {
+		return err
+	}
+	return a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportNew, Path: []byte(o.Path)})
 }
 
 // repair compares what the op describes with what is here. Putting it right is

@@ -127,6 +127,24 @@ func TestLenientReports(t *testing.T) {
 	g.content("f", "y")
 }
 
+// A put of a part is reported if there is nothing of the rest.
+func TestPutReportsNew(t *testing.T) {
+	g := newRig(t)
+	p := g.start(hello(), false)
+	put := func(path string, flags op.Flags) *op.Op {
+		attr := op.Attr{Valid: op.AttrMode | op.AttrOwner | op.AttrSize, Mode: syscall.S_IFREG | 0o644, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Size: 1}
+		return &op.Op{Kind: op.Put, Flags: flags, Path: path, Attr: attr}
+	}
+	last := p.send(create("f"), write("f", 0, "y"), put("f", op.Partial), put("g", op.Partial), put("whole", 0), put("no/dir", op.Partial))
+	_, reports := p.applied(last)
+	if len(reports) != 2 || reports[0].Kind != wire.ReportNew || string(reports[0].Path) != "g" || reports[0].LSN != 4 ||
+		reports[1].Kind != wire.ReportSuspect || string(reports[1].Path) != "no/dir" {
+		t.Errorf("reports %+v", reports)
+	}
+	g.content("f", "y")
+	g.content("g", "\x00")
+}
+
 func TestCheckReportsRegions(t *testing.T) {
 	g := newRig(t)
 	p := g.start(hello(), false)

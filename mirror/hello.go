@@ -124,8 +124,9 @@ func (p *peer) resumeAt(lsn op.LSN) bool {
 }
 
 // doubt makes pending again what the mirror may have reported on when the last
-// session broke: all that it applied beyond its last ack that arrived. It
-// reports false if the ring does not hold that any more. The caller holds mu.
+// session broke: all that it applied beyond its last ack that arrived. What
+// repair ops were about is pending still. It reports false if the ring does not
+// hold that any more. The caller holds mu.
 func (p *peer) doubt(applied op.LSN) bool {
 	p.pending.requeue()
 	p.differ = nil
@@ -135,9 +136,12 @@ func (p *peer) doubt(applied op.LSN) bool {
 			return false
 		}
 		for o := range opsIn(run.frames) {
-			p.pending.mark(o.Path, true)
+			if o.Kind.Repair() {
+				continue
+			}
+			p.pending.mark(o.Path)
 			if o.Kind.TwoPaths() {
-				p.pending.mark(o.Path2, true)
+				p.pending.mark(o.Path2)
 			}
 		}
 		run.unpin()

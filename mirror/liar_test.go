@@ -80,7 +80,7 @@ func TestLyingMirrors(t *testing.T) {
 		}, "nothing was heard from it"},
 		{"silence at the hello", func(s *scripted) error { _, err := io.Copy(io.Discard, s.Control()); return err }, "hello: "},
 		{"the end at the hello", func(*scripted) error { return nil }, "closed by the other end|hello: "},
-		{"the end after the hello", func(s *scripted) error { return s.greet() }, "closed by the other end"},
+		{"the end after the hello", func(s *scripted) error { return s.greet() }, "closed by the other end|stream closed|session shutdown"},
 		{"a refusal", refuse(wire.Answer{Refusal: &wire.Refusal{Code: wire.CodeForeignVolume, Message: "not my volume"}}), "not my volume"},
 		{"the primary's own node ID", refuse(wire.Answer{Node: 1, Name: "liar"}), "this node itself"},
 		{"the wrong answer", func(s *scripted) error {

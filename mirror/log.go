@@ -13,7 +13,7 @@
 //	repair.go   bringing it level, having it join, and again
 //	resync.go   one resync, in the mirror's own op stream
 //	surface.go  what is put and compared of an object
-//	pending.go  which paths a resync still has to look at
+//	pending.go  what a resync still has to look at; progress.go how much that is
 //	verify.go   comparing all mirrors at exact positions
 //	pace.go     how much of the disks work in the background may take
 //	rules.go    which paths are mirrored, and how strictly

@@ -9,6 +9,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -278,6 +279,11 @@ func (p *peer) reported(r wire.Report) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p.heard = time.Now()
+	for _, path := range []string{string(r.Path), string(r.Path2)} {
+		if err := op.CheckPath(path); path != "" && err != nil {
+			return fmt.Errorf("%w: report: %w", errProto, err)
+		}
+	}
 	switch {
 	case r.Kind == wire.ReportDifference && p.verify != nil:
 		p.verify.add(r)
@@ -285,25 +291,34 @@ func (p *peer) reported(r wire.Report) error {
 	case p.pending == nil:
 		return fmt.Errorf("%w: report %q about %q outside of a resync", errProto, r.Kind, r.Path)
 	case r.Kind == wire.ReportSuspect:
-		for _, path := range []string{string(r.Path), string(r.Path2)} {
-			if path == "" {
-				continue
-			}
-			if err := op.CheckPath(path); err != nil {
-				return fmt.Errorf("%w: report: %w", errProto, err)
-			}
-			if !p.pending.covers(path) {
-				p.suspects++ // of a pending path it is no news
-			}
-			p.pending.mark(path, true)
-		}
-		if p.suspects > maxSuspects {
-			return fmt.Errorf("the mirror cannot be made equal: %q: %s", r.Path, r.What)
-		}
+		return p.suspect(r)
+	case r.Kind == wire.ReportNew:
+		p.pending.mark(string(r.Path))
 	case r.Kind == wire.ReportDiffer:
 		p.differ = append(p.differ, r)
 	default:
 		return fmt.Errorf("%w: unknown report %q", errProto, r.Kind)
+	}
+	return nil
+}
+
+// suspect handles the report of an op that could not be applied. The caller
+// holds mu.
+func (p *peer) suspect(r wire.Report) error {
+	for _, path := range []string{string(r.Path), string(r.Path2)} {
+		if path == "" {
+			continue
+		}
+		if !p.pending.covers(path) {
+			p.suspects++ // of a pending path it is no news
+		}
+		p.pending.mark(path)
+		// If it is the directory that the mirror lacks, a put of that says so.
+		dir, _ := op.SplitPath(path)
+		p.pending.add(region.Mark{Path: dir})
+	}
+	if p.suspects > maxSuspects {
+		return fmt.Errorf("the mirror cannot be made equal: %q: %s", r.Path, r.What)
 	}
 	return nil
 }

@@ -1,52 +1,147 @@
 package mirror
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror/region"
 	"golang.org/x/sys/unix"
 )
 
-// pending says which paths of one mirror a resync still has to look at. Outside
-// of it the mirror equals the primary, at the position up to which it has
-// applied the stream. It is pure bookkeeping: the log's lock guards it, and it
-// is told of every op that is ordered, in order.
+// pending says what of one mirror a resync still has to look at. Outside of it
+// the mirror equals the primary, at the position up to which it has applied the
+// stream. It is pure bookkeeping: the log's lock guards it, and it is told of
+// every op that is ordered, in order.
 //
 // A name that takes content from a pending one becomes pending itself, whether
-// by rename (RULES.md 16, MoveMarks), link or copy (16, CopyAsData, in the form
-// that the copy travels and its target is looked at again).
+// by rename (RULES.md 16, MoveMarks), link or copy (16, CopyMarks: the copy
+// travels and its target is looked at again). It does so whole, whatever part
+// of the other was pending.
 type pending struct {
 	items map[string]*item
 	queue []string // paths to begin with; may name some that are gone from items
-	trees int      // items that stand for all below them
+	wide  int      // items that stand for more than their own path
+	all   bool     // once everything was pending
 	// below counts the items under each directory, so that a rename need not
 	// look at all of them.
 	below map[string]int
 }
 
-// item is one pending path. Its generation tells whether it was marked again
-// while it was being looked at.
+// item is one pending path. It stays one until all of it has been looked at and
+// the mirror has answered; what is marked meanwhile is looked at by itself.
+// Its marks tell whether there was any (RULES.md 16, MarkedAgain).
 type item struct {
-	tree   bool // it and all below it
+	all    want // what is pending
+	todo   want // the part of it that has yet to be looked at
 	queued bool
 	marks  int
+}
+
+// want says what of an object has to be looked at. Its attributes always have.
+type want struct {
+	whole bool         // everything: its data, its names, and all below it
+	scope region.Scope // Entries or Children, if it is a directory
+	data  []span       // of a file: sorted, apart, never changed
+	holes bool         // of a file: where its holes are, by regions
+}
+
+// wide reports whether a want goes beyond its own path.
+func (w want) wide() bool { return w.whole || w.scope != region.Object }
+
+// and returns what both want.
+func (w want) and(v want) want {
+	return want{w.whole || v.whole, max(w.scope, v.scope), union(w.data, v.data), w.holes || v.holes}
+}
+
+// spans are the ranges of a file's data that are wanted.
+func (w want) spans() []span {
+	if w.whole {
+		return []span{{0, region.End}}
+	}
+	return w.data
+}
+
+// wanted is what a mark asks for.
+func wanted(m region.Mark) want {
+	switch {
+	case m.Scope == region.Tree:
+		return want{whole: true}
+	case m.Scope != region.Object:
+		return want{scope: m.Scope}
+	case m.From < m.To:
+		return want{data: []span{aligned(m.From, m.To)}}
+	}
+	return want{}
+}
+
+// span is a range of a file, from a region's beginning to a region's end or
+// region.End.
+type span struct{ from, to int64 }
+
+// aligned is the span of whole regions that holds [from, to).
+func aligned(from, to int64) span {
+	s := span{from / op.RegionSize * op.RegionSize, region.End}
+	if to <= region.End-op.RegionSize {
+		s.to = (to + op.RegionSize - 1) / op.RegionSize * op.RegionSize
+	}
+	return s
+}
+
+// union returns the spans of both, sorted, with those that touch made one.
+func union(a, b []span) []span {
+	if len(a) == 0 {
+		return b
+	}
+	if len(b) == 0 {
+		return a
+	}
+	all := slices.SortedFunc(slices.Values(append(slices.Clone(a), b...)), func(x, y span) int { return cmp.Compare(x.from, y.from) })
+	merged := all[:1]
+	for _, s := range all[1:] {
+		if last := &merged[len(merged)-1]; s.from <= last.to {
+			last.to = max(last.to, s.to)
+		} else {
+			merged = append(merged, s)
+		}
+	}
+	return merged
+}
+
+// task is a pending path on its way to be looked at.
+type task struct {
+	path string
+	want
+	marks int
 }
 
 func newPending() *pending {
 	return &pending{items: make(map[string]*item), below: make(map[string]int)}
 }
 
-// mark makes path pending, with all below it if tree is set.
-func (p *pending) mark(path string, tree bool) {
+// mark makes path pending, whole, with all below it.
+func (p *pending) mark(path string) { p.add(region.Mark{Path: path, Scope: region.Tree}) }
+
+// add makes a region pending.
+func (p *pending) add(m region.Mark) { p.want(m.Path, wanted(m)) }
+
+// want makes what w wants of path pending.
+func (p *pending) want(path string, w want) {
 	i := p.items[path]
 	if i == nil {
 		i = &item{}
 		p.items[path] = i
 		p.count(path, 1)
 	}
-	if tree && !i.tree {
-		i.tree = true
-		p.trees++
+	p.all = p.all || w.whole && path == op.Root
+	if w.wide() && !i.all.wide() {
+		p.wide++
 	}
+	i.all, i.todo = i.all.and(w), i.todo.and(w)
+	p.enqueue(path, i)
+}
+
+func (p *pending) enqueue(path string, i *item) {
 	i.marks++
 	if !i.queued {
 		i.queued = true
@@ -55,37 +150,39 @@ func (p *pending) mark(path string, tree bool) {
 }
 
 // next takes a path off the queue. It stays pending until done is called with
-// the same marks. The newest comes first, so that a walk is depth first and the
+// the same task. The newest comes first, so that a walk is depth first and the
 // queue stays as long as the directories on the way are wide.
-func (p *pending) next() (path string, marks int, ok bool) {
+func (p *pending) next() (t task, ok bool) {
 	for len(p.queue) > 0 {
-		path = p.queue[len(p.queue)-1]
+		path := p.queue[len(p.queue)-1]
 		p.queue = p.queue[:len(p.queue)-1]
 		if i := p.items[path]; i != nil && i.queued {
-			i.queued = false
-			return path, i.marks, true
+			t = task{path, i.todo, i.marks}
+			i.queued, i.todo = false, want{}
+			return t, true
 		}
 	}
-	return "", 0, false
+	return task{}, false
 }
 
-// requeue makes every pending path be looked at again.
+// requeue makes all that is pending be looked at again.
 func (p *pending) requeue() {
 	for path, i := range p.items {
-		p.mark(path, i.tree)
+		i.todo = i.all
+		p.enqueue(path, i)
 	}
 }
 
-// done says that path is level, unless it was marked again since next.
-func (p *pending) done(path string, marks int) {
-	if i := p.items[path]; i != nil && i.marks == marks {
-		p.remove(path, i)
+// done says that the path is level, unless it was marked again since next.
+func (p *pending) done(t task) {
+	if i := p.items[t.path]; i != nil && i.marks == t.marks {
+		p.remove(t.path, i)
 	}
 }
 
 func (p *pending) remove(path string, i *item) {
-	if i.tree {
-		p.trees--
+	if i.all.wide() {
+		p.wide--
 	}
 	delete(p.items, path)
 	p.count(path, -1)
@@ -104,7 +201,8 @@ func (p *pending) count(path string, n int) {
 // empty reports whether the mirror is level.
 func (p *pending) empty() bool { return len(p.items) == 0 }
 
-// covers reports whether path is pending, by itself or by an ancestor.
+// covers reports whether anything of path is pending: by itself, as the child
+// of a directory whose entries are, or by an ancestor that is whole.
 func (p *pending) covers(path string) bool {
 	if len(p.items) == 0 {
 		return false
@@ -112,9 +210,9 @@ func (p *pending) covers(path string) bool {
 	if p.items[path] != nil {
 		return true
 	}
-	for p.trees > 0 && path != op.Root {
+	for child := true; p.wide > 0 && path != op.Root; child = false {
 		path, _ = op.SplitPath(path)
-		if i := p.items[path]; i != nil && i.tree {
+		if i := p.items[path]; i != nil && (i.all.whole || child && i.all.wide()) {
 			return true
 		}
 	}
@@ -135,21 +233,18 @@ func (p *pending) follow(o *op.Op) {
 		from := p.touches(o.Path)
 		to := exchange && p.touches(o.Path2)
 		if from || to {
-			p.mark(o.Path2, true)
-			p.mark(o.Path, true)
+			p.mark(o.Path2)
+			p.mark(o.Path)
 		}
 	case op.Link:
 		// Both, so that they are looked at as names of one file.
 		if p.covers(o.Path) || p.covers(o.Path2) {
-			p.mark(o.Path, false)
-			p.mark(o.Path2, false)
+			p.mark(o.Path)
+			p.mark(o.Path2)
 		}
 	case op.CopyRange:
 		if p.covers(o.Path) {
-			p.mark(o.Path2, false)
+			p.mark(o.Path2)
 		}
 	}
 }
-
-// add makes a region pending.
-func (p *pending) add(m region.Mark) { p.mark(m.Path, m.Scope == region.Tree) }

@@ -1,47 +1,60 @@
 package mirror
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"golang.org/x/sys/unix"
 )
 
 func TestPendingFollowsOps(t *testing.T) {
+	object := func(path string) region.Mark { return region.Mark{Path: path} }
+	entries := func(path string) region.Mark { return region.Mark{Path: path, Scope: region.Entries} }
+	tree := func(path string) region.Mark { return region.Mark{Path: path, Scope: region.Tree} }
 	rename := func(from, to string, arg uint32) *op.Op {
 		return &op.Op{Kind: op.Rename, Path: from, Path2: to, Arg: arg}
 	}
 	cases := []struct {
 		name   string
-		marked map[string]bool // path, tree
+		marked region.Mark
 		op     *op.Op
-		in     []string
-		out    []string
+		in     []string // pending afterwards
+		whole  []string // and all of it
+		out    []string // not pending
 	}{
-		{"rename of a pending name marks both", map[string]bool{"a": false}, rename("a", "b", 0), []string{"a", "b"}, []string{"c"}},
-		{"rename out of a pending tree", map[string]bool{"d": true}, rename("d/x", "y", 0), []string{"y", "d/x", "d/z"}, []string{"z"}},
-		{"rename of a directory with something pending below", map[string]bool{"d/e/f": false}, rename("d", "g", 0), []string{"g/e/f", "g/other"}, []string{"h"}},
-		{"rename of a level name", map[string]bool{"a": false}, rename("x", "y", 0), []string{"a"}, []string{"x", "y"}},
-		{"rename over a pending name", map[string]bool{"a": false}, rename("x", "a", 0), []string{"a"}, []string{"x"}},
-		{"exchange with a pending name", map[string]bool{"a": false}, rename("x", "a", unix.RENAME_EXCHANGE), []string{"a", "x"}, nil},
-		{"link to a pending file", map[string]bool{"a": false}, &op.Op{Kind: op.Link, Path: "a", Path2: "b"}, []string{"a", "b"}, nil},
-		{"link to a name in a pending directory", map[string]bool{"d": true}, &op.Op{Kind: op.Link, Path: "a", Path2: "d/b"}, []string{"a", "d/b"}, []string{"c"}},
-		{"copy from a pending file", map[string]bool{"a": false}, &op.Op{Kind: op.CopyRange, Path: "a", Path2: "b"}, []string{"a", "b"}, nil},
-		{"copy onto a pending file", map[string]bool{"a": false}, &op.Op{Kind: op.CopyRange, Path: "b", Path2: "a"}, []string{"a"}, []string{"b"}},
-		{"write", map[string]bool{"a": false}, &op.Op{Kind: op.Write, Path: "b"}, []string{"a"}, []string{"b"}},
-		{"a sibling with the same beginning", map[string]bool{"dir": true}, rename("dir2/x", "y", 0), []string{"dir/x"}, []string{"dir2/x", "y"}},
-		{"all is pending", map[string]bool{".": true}, rename("x", "y", 0), []string{"x", "y", "z/z"}, nil},
+		{"rename of a pending name marks both", object("a"), rename("a", "b", 0), nil, []string{"a", "b"}, []string{"c"}},
+		{"rename out of a pending tree", tree("d"), rename("d/x", "y", 0), []string{"d/z"}, []string{"y", "d/x"}, []string{"z"}},
+		{"rename out of a directory whose entries are pending", entries("d"), rename("d/x", "y", 0), []string{"d/z", "d"}, []string{"y", "d/x"}, []string{"z", "d/z/z"}},
+		{"rename into a directory whose entries are pending", entries("d"), rename("x", "d/y", 0), []string{"d/y"}, nil, []string{"x"}},
+		{"rename of a directory with something pending below", object("d/e/f"), rename("d", "g", 0), []string{"g/e/f", "g/other"}, []string{"g", "d"}, []string{"h"}},
+		{"rename of a directory whose entries are pending", entries("d"), rename("d", "g", 0), []string{"g/e/f"}, []string{"g", "d"}, []string{"h"}},
+		{"rename of a level name", object("a"), rename("x", "y", 0), []string{"a"}, nil, []string{"x", "y"}},
+		{"rename over a pending name", object("a"), rename("x", "a", 0), []string{"a"}, nil, []string{"x"}},
+		{"exchange with a pending name", object("a"), rename("x", "a", unix.RENAME_EXCHANGE), nil, []string{"a", "x"}, nil},
+		{"link to a pending file", object("a"), &op.Op{Kind: op.Link, Path: "a", Path2: "b"}, nil, []string{"a", "b"}, nil},
+		{"link to a name in a pending directory", tree("d"), &op.Op{Kind: op.Link, Path: "a", Path2: "d/b"}, nil, []string{"a", "d/b"}, []string{"c"}},
+		{"copy from a pending file", object("a"), &op.Op{Kind: op.CopyRange, Path: "a", Path2: "b"}, []string{"a"}, []string{"b"}, nil},
+		{"copy from an entry that is pending", entries("d"), &op.Op{Kind: op.CopyRange, Path: "d/a", Path2: "b"}, nil, []string{"b"}, nil},
+		{"copy onto a pending file", object("a"), &op.Op{Kind: op.CopyRange, Path: "b", Path2: "a"}, []string{"a"}, nil, []string{"b"}},
+		{"write", object("a"), &op.Op{Kind: op.Write, Path: "b"}, []string{"a"}, nil, []string{"b"}},
+		{"a sibling with the same beginning", tree("dir"), rename("dir2/x", "y", 0), []string{"dir/x"}, nil, []string{"dir2/x", "y"}},
+		{"all is pending", tree("."), rename("x", "y", 0), []string{"z/z"}, []string{"x", "y"}, nil},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPending()
-			for path, tree := range c.marked {
-				p.mark(path, tree)
-			}
+			p.add(c.marked)
 			p.follow(c.op)
-			for _, path := range c.in {
+			for _, path := range slices.Concat(c.in, c.whole) {
 				if !p.covers(path) {
 					t.Errorf("%q is not pending", path)
+				}
+			}
+			for _, path := range c.whole {
+				if i := p.items[path]; i == nil || !i.todo.whole {
+					t.Errorf("%q is not pending as a whole", path)
 				}
 			}
 			for _, path := range c.out {
@@ -53,48 +66,96 @@ func TestPendingFollowsOps(t *testing.T) {
 	}
 }
 
+func TestPendingAddsUp(t *testing.T) {
+	const size = op.RegionSize
+	p := newPending()
+	for _, r := range [][2]int64{{5 * size, 5*size + 1}, {1, 2}, {size, 2 * size}, {9 * size, region.End}, {7, 7}} {
+		p.add(region.Mark{Path: "a", From: r[0], To: r[1]})
+	}
+	want := []span{{0, 2 * size}, {5 * size, 6 * size}, {9 * size, region.End}}
+	next, _ := p.next()
+	if next.whole || !slices.Equal(next.spans(), want) {
+		t.Errorf("pending is %+v, want %v", next, want)
+	}
+
+	// What is marked while the rest is looked at is looked at by itself, and all
+	// of it after a session broke.
+	p.add(region.Mark{Path: "a", From: 3 * size, To: 4 * size})
+	later, ok := p.next()
+	if !ok || !slices.Equal(later.spans(), []span{{3 * size, 4 * size}}) {
+		t.Errorf("then %+v is pending", later)
+	}
+	p.done(next)
+	if !p.covers("a") {
+		t.Error("the answer to the first look ends the second")
+	}
+	p.requeue()
+	all, _ := p.next()
+	if want := []span{{0, 2 * size}, {3 * size, 4 * size}, {5 * size, 6 * size}, {9 * size, region.End}}; !slices.Equal(all.spans(), want) {
+		t.Errorf("after a broken session %+v is pending", all)
+	}
+	p.done(later)
+	if p.empty() {
+		t.Error("an answer from before the session broke counts")
+	}
+	p.done(all)
+	if !p.empty() {
+		t.Errorf("left: %+v", p)
+	}
+
+	p.add(region.Mark{Path: "d", Scope: region.Children})
+	p.add(region.Mark{Path: "d", Scope: region.Entries})
+	if next, _ := p.next(); next.scope != region.Children || next.whole || len(next.spans()) > 0 {
+		t.Errorf("a directory's entries and data come out as %+v", next)
+	}
+	p.mark("d")
+	if next, _ := p.next(); !next.whole || !slices.Equal(next.spans(), []span{{0, region.End}}) {
+		t.Errorf("all of it comes out as %+v", next)
+	}
+}
+
 func TestMarkedAgainWhileLookedAt(t *testing.T) {
 	p := newPending()
-	p.mark("a", false)
-	path, marks, ok := p.next()
-	if !ok || path != "a" {
-		t.Fatalf("next: %q, %v", path, ok)
+	p.mark("a")
+	first, ok := p.next()
+	if !ok || first.path != "a" {
+		t.Fatalf("next: %+v, %v", first, ok)
 	}
-	p.mark("a", false)
-	p.done("a", marks)
+	p.mark("a")
+	p.done(first)
 	if p.empty() {
 		t.Fatal("a path that was marked while it was looked at is not pending any more")
 	}
-	path, marks, ok = p.next()
-	if !ok || path != "a" {
-		t.Fatalf("next again: %q, %v", path, ok)
+	again, ok := p.next()
+	if !ok || again.path != "a" {
+		t.Fatalf("next again: %+v, %v", again, ok)
 	}
-	p.done(path, marks)
-	if !p.empty() || len(p.below) != 0 || p.trees != 0 {
+	p.done(again)
+	if !p.empty() || len(p.below) != 0 || p.wide != 0 {
 		t.Fatalf("left behind: %+v", p)
 	}
 }
 
 func TestRequeue(t *testing.T) {
 	p := newPending()
-	p.mark("a", true)
-	p.mark("b/c", false)
+	p.mark("a")
+	p.add(region.Mark{Path: "b/c"})
 	for {
-		if _, _, ok := p.next(); !ok {
+		if _, ok := p.next(); !ok {
 			break
 		}
 	}
 	p.requeue()
 	seen := map[string]bool{}
 	for {
-		path, marks, ok := p.next()
+		next, ok := p.next()
 		if !ok {
 			break
 		}
-		seen[path] = true
-		p.done(path, marks)
+		seen[next.path] = next.whole
+		p.done(next)
 	}
-	if !seen["a"] || !seen["b/c"] || !p.empty() || p.trees != 0 {
+	if whole, ok := seen["b/c"]; !seen["a"] || !ok || whole || !p.empty() || p.wide != 0 {
 		t.Fatalf("seen %v, left %+v", seen, p)
 	}
 }

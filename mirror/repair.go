@@ -141,14 +141,15 @@ func (p *peer) bringLevel(ctx context.Context) (op.LSN, error) {
 	}
 	l.event("resync", p.name+" is brought level")
 	began := time.Now()
-	r := &resync{p: p, log: l, began: began, touched: make(map[string]bool)}
+	r := &resync{p: p, log: l, began: began}
 	l.mu.Lock()
 	p.state, p.resync = StateResync, &Progress{}
+	tasks := p.pending.tasks()
 	l.mu.Unlock()
 	l.changed()
 	ctx, stop := context.WithCancel(ctx)
 	counted := make(chan struct{})
-	go func() { defer close(counted); r.count(ctx) }()
+	go func() { defer close(counted); r.count(ctx, tasks) }()
 	err := r.run(ctx)
 	stop()
 	<-counted

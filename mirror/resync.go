@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
-	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,38 +58,16 @@ type resync struct {
 	began time.Time
 	done  []lookedAt // in the order of their last op: waiting for the mirror's answer
 	last  op.LSN     // newest op of this resync
+	all   bool       // it looks at everything
 	// compared counts bytes of files; a long hole, which costs nothing, counts as
 	// one stride. paced is how many bytes read had been due.
 	compared, paced uint64
-	// touched holds the files whose data was put. That changed their mtime and
-	// took their capabilities, so they are described once more at the end.
-	touched map[string]bool
 }
 
-// lookedAt is a path for which all has been sent, up to the LSN last.
+// lookedAt is a task for which all has been sent, up to the LSN last.
 type lookedAt struct {
-	path  string
-	marks int
-	last  op.LSN
-}
-
-// count adds up the size of what will be looked at, for the progress.
-func (r *resync) count(ctx context.Context) {
-	var total uint64
-	err := r.log.cfg.Tree.Walk(func(_ string, put *op.Op, _ tree.Inode) error {
-		if put.Attr.Mode&unix.S_IFMT == unix.S_IFREG {
-			total += uint64(put.Attr.Size)
-		}
-		return ctx.Err()
-	})
-	if err != nil {
-		return // the tree moved below the walk, or the resync is over: progress without a total
-	}
-	r.log.mu.Lock()
-	if r.p.resync != nil {
-		r.p.resync.Total = total
-	}
-	r.log.mu.Unlock()
+	task
+	last op.LSN
 }
 
 // run takes answers first and looks at one more path only if there is room on
@@ -100,18 +78,19 @@ func (r *resync) run(ctx context.Context) error {
 			return err
 		}
 		r.log.mu.Lock()
-		path, marks, more := "", 0, false
-		full := r.p.lag() > r.log.window()
-		if !full {
-			path, marks, more = r.p.pending.next()
+		var t task
+		more := false
+		r.all = r.p.pending.all
+		if r.p.lag() <= r.log.window() {
+			t, more = r.p.pending.next()
 		}
 		level := r.p.pending.empty() && len(r.p.differ) == 0
 		r.progress()
 		r.log.mu.Unlock()
 		switch {
 		case more:
-			if err := r.look(ctx, path, marks); err != nil {
-				return fmt.Errorf("%q: %w", path, err)
+			if err := r.look(ctx, t); err != nil {
+				return fmt.Errorf("%q: %w", t.path, err)
 			}
 			continue
 		case level:
@@ -122,21 +101,6 @@ func (r *resync) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-}
-
-// progress brings the estimate up to date. The caller holds mu.
-func (r *resync) progress() {
-	g := r.p.resync
-	if s := time.Since(r.began).Seconds(); s > 0 {
-		g.Rate = float64(g.Done) / s
-	}
-	if g.Total > 0 {
-		g.Total = max(g.Total, g.Done) // what is written meanwhile comes on top
-	}
-	g.Left = 0
-	if g.Rate > 0 && g.Total > g.Done {
-		g.Left = time.Duration(float64(g.Total-g.Done) / g.Rate * float64(time.Second)).Round(time.Second)
 	}
 }
 
@@ -156,9 +120,7 @@ func (r *resync) answers(ctx context.Context) error {
 		}
 		n := 0
 		for ; n < len(r.done) && r.done[n].last <= applied; n++ {
-			if err := r.finish(r.done[n]); err != nil {
-				return fmt.Errorf("%q: %w", r.done[n].path, err)
-			}
+			r.finish(r.done[n].task)
 		}
 		r.done = r.done[n:]
 		if n == 0 && len(differ) == 0 {
@@ -177,7 +139,6 @@ func (r *resync) mend(ctx context.Context, path string, regions []int64) error {
 		if err := r.space(ctx); err != nil {
 			return err
 		}
-		r.touched[path] = true
 		err := r.log.source.Hold(path, func() error {
 			return r.log.cfg.Tree.PutRange(path, off, n, r.send)
 		})
@@ -185,32 +146,25 @@ func (r *resync) mend(ctx context.Context, path string, regions []int64) error {
 			return err
 		}
 	}
+	r.again(path)
 	return nil
 }
 
-// finish ends a path for which every answer has come.
-func (r *resync) finish(d lookedAt) error {
-	return r.log.source.Hold(d.path, func() error {
-		if r.touched[d.path] {
-			delete(r.touched, d.path)
-			put, _, err := r.log.cfg.Tree.Describe(d.path)
-			if err != nil && !moved(err) {
-				return err
-			}
-			if err == nil {
-				put.Arg = 0 // its names are settled
-				if err := r.send(put); err != nil {
-					return err
-				}
-			}
-		}
-		r.log.mu.Lock()
-		defer r.log.mu.Unlock()
-		r.p.pending.done(d.path, d.marks)
-		r.p.resync.Paths++
-		r.p.suspects = 0
-		return nil
-	})
+// again has a file described once more whose data was put: that changed its
+// mtime and took its capabilities.
+func (r *resync) again(path string) {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	r.p.pending.add(region.Mark{Path: path})
+}
+
+// finish ends a task for which every answer has come.
+func (r *resync) finish(t task) {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	r.p.pending.done(t)
+	r.p.resync.Paths++
+	r.p.suspects = 0
 }
 
 // moved reports whether err says that the path is not what it was when it was
@@ -239,129 +193,176 @@ func (r *resync) send(o *op.Op) error {
 	return nil
 }
 
-// look sends all about one path. Children of a directory become pending before
-// the directory stops being so, under the same hold.
-func (r *resync) look(ctx context.Context, path string, marks int) error {
+// look sends what a task wants. It is done when the mirror has answered.
+// Children of a directory become pending under the same hold under which its
+// names are put.
+func (r *resync) look(ctx context.Context, t task) error {
 	var s surface
-	err := r.log.source.Hold(path, func() (err error) {
-		s, err = r.put(path)
-		if err != nil {
+	err := r.log.source.Hold(t.path, func() (err error) {
+		if s, err = r.put(t); err != nil {
 			return err
 		}
 		r.log.mu.Lock()
 		defer r.log.mu.Unlock()
 		for _, e := range s.names {
-			r.p.pending.mark(op.JoinPath(path, e.Name), e.Mode&unix.S_IFMT == unix.S_IFDIR)
-		}
-		if !s.file {
-			r.p.pending.done(path, marks)
-			r.p.resync.Paths++
+			r.p.pending.want(op.JoinPath(t.path, e.Name), t.child(e.Mode))
 		}
 		return nil
 	})
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
-		return r.gone(path, marks)
-	case err != nil:
-		return err
-	case !s.file:
-		return nil
+		err = r.gone(t)
+	case err == nil && s.file:
+		err = r.content(ctx, t)
 	}
-	if err := r.content(ctx, path); err != nil {
+	if err != nil {
 		return err
 	}
-	r.done = append(r.done, lookedAt{path, marks, r.last})
+	r.done = append(r.done, lookedAt{t, r.last})
 	return nil
+}
+
+// child is what a task about a directory wants of an entry of this type.
+func (t task) child(mode uint32) want {
+	switch {
+	case t.whole:
+		return want{whole: true}
+	case mode&unix.S_IFMT != unix.S_IFREG:
+		return want{}
+	case t.scope == region.Children:
+		return want{data: []span{{0, region.End}}}
+	}
+	return want{data: []span{{0, op.RegionSize}}, holes: true}
 }
 
 // gone handles a pending path that the primary has not: the mirror shall not
 // have it either. The parent is held, so that nobody makes the name meanwhile.
-func (r *resync) gone(path string, marks int) error {
-	dir, name := op.SplitPath(path)
+func (r *resync) gone(t task) error {
+	dir, name := op.SplitPath(t.path)
 	return r.log.source.Hold(dir, func() error {
-		_, _, err := r.log.cfg.Tree.Describe(path)
+		_, _, err := r.log.cfg.Tree.Describe(t.path)
 		switch {
 		case err == nil: // it is back: look again
 			r.log.mu.Lock()
 			defer r.log.mu.Unlock()
-			r.p.pending.mark(path, true)
+			r.p.pending.mark(t.path)
 			return nil
 		case !moved(err):
 			return err
 		}
-		if _, _, err := r.log.cfg.Tree.Describe(dir); err == nil {
-			err := r.send(&op.Op{Kind: op.PutNames, Path: dir, Path2: before(name), Name: name})
-			if err != nil {
-				return err
-			}
+		if _, _, err := r.log.cfg.Tree.Describe(dir); moved(err) {
+			r.log.mu.Lock()
+			defer r.log.mu.Unlock()
+			r.p.pending.add(region.Mark{Path: dir}) // then it is that which is gone
+			return nil
+		} else if err != nil {
+			return err
 		}
-		r.log.mu.Lock()
-		defer r.log.mu.Unlock()
-		r.p.pending.done(path, marks)
-		return nil
+		return r.send(&op.Op{Kind: op.PutNames, Path: dir, Path2: before(name), Name: name})
 	})
 }
 
-// put sends type and metadata of what is at path, and a directory's names.
-func (r *resync) put(path string) (surface, error) {
-	s, err := r.log.surface(path)
+// put sends type and metadata of what is at a path, and a directory's names if
+// they are wanted.
+func (r *resync) put(t task) (surface, error) {
+	s, err := r.log.surface(t.path)
 	if err != nil || s.put == nil {
 		return s, err
+	}
+	if !t.whole {
+		s.put.Flags |= op.Partial
 	}
 	if s.id.Nlink > 1 && !s.dir {
 		// Another name of the same file may be there already.
 		id, groups := s.id.Key(), r.p.groups
 		for _, other := range groups[id] {
-			if _, now, err := r.log.cfg.Tree.Describe(other); other != path && err == nil && now.Key() == id {
-				if err := r.send(&op.Op{Kind: op.PutLink, Path: other, Path2: path}); err != nil {
+			if _, now, err := r.log.cfg.Tree.Describe(other); other != t.path && err == nil && now.Key() == id {
+				if err := r.send(&op.Op{Kind: op.PutLink, Path: other, Path2: t.path}); err != nil {
 					return s, err
 				}
 				return s, r.send(s.put)
 			}
 		}
 		// The first one: a new inode on the mirror, so that no name there that
-		// is of another file here stays tied to it.
-		if len(groups[id]) == 0 {
+		// is of another file here stays tied to it. Only where all names are
+		// looked at: it would cut the others off.
+		if r.all && len(groups[id]) == 0 {
 			s.put.Flags |= op.Fresh
 		}
-		groups[id] = append(groups[id], path)
+		groups[id] = append(groups[id], t.path)
 	}
-	if err := r.send(s.put); err != nil {
+	if err := r.send(s.put); err != nil || !s.dir || !t.wide() {
 		return s, err
 	}
-	return s, s.eachNames(path, 0, r.send)
+	if err := s.list(r.log, t.path); err != nil {
+		return s, err
+	}
+	return s, s.eachNames(t.path, 0, r.send)
 }
 
-// content sends digests of a file's data, or, to a mirror that began with
-// nothing, the data.
-func (r *resync) content(ctx context.Context, path string) error {
+// content sends digests of the file's data that is wanted, or, to a mirror that
+// began with nothing, the data.
+func (r *resync) content(ctx context.Context, t task) error {
+	fill := r.p.fresh && t.whole
+	for _, s := range t.spans() {
+		for off, next := s.from, s.from; off < s.to; off = next {
+			if err := r.room(ctx); err != nil {
+				return err
+			}
+			err := r.log.source.Hold(t.path, func() (err error) {
+				if fill {
+					next, err = r.log.fill(t.path, off, r.send)
+				} else {
+					next, err = r.log.digest(t.path, off, s.to, 0, r.send)
+				}
+				return err
+			})
+			if err != nil && !moved(err) {
+				return err
+			}
+			if !fill {
+				r.compared += uint64(min(next-off, stride))
+			}
+			r.log.mu.Lock()
+			r.p.resync.Done += uint64(next - off)
+			r.progress()
+			r.log.mu.Unlock()
+			if next-off < stride {
+				break
+			}
+		}
+	}
+	switch {
+	case fill:
+		r.again(t.path)
+	case t.holes && !t.whole:
+		return r.holes(ctx, t.path)
+	}
+	return nil
+}
+
+// holes sends where the holes of a file are, region by region.
+func (r *resync) holes(ctx context.Context, path string) error {
 	for off := int64(0); ; {
 		if err := r.room(ctx); err != nil {
 			return err
 		}
-		from := off
-		err := r.log.source.Hold(path, func() (err error) {
-			if r.p.fresh {
-				r.touched[path] = true
-				off, err = r.log.fill(path, off, r.send)
-			} else {
-				off, err = r.log.digest(path, off, 0, r.send)
+		next := off
+		err := r.log.source.Hold(path, func() error {
+			from, to, err := r.log.cfg.Tree.NextHole(path, off)
+			if err != nil || from == to {
+				return err
 			}
-			return err
+			next = min(to, from+maxHole)
+			return r.send(&op.Op{Kind: op.Check, Path: path, Off: from, Len: next - from})
 		})
 		if err != nil && !moved(err) {
 			return err
 		}
-		if !r.p.fresh {
-			r.compared += uint64(min(off-from, stride))
-		}
-		r.log.mu.Lock()
-		r.p.resync.Done += uint64(off - from)
-		r.progress()
-		r.log.mu.Unlock()
-		if off-from < stride {
+		if next == off {
 			return nil
 		}
+		off = next
 	}
 }
 

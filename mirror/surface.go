@@ -13,10 +13,10 @@ type surface struct {
 	id    tree.Inode
 	dir   bool
 	file  bool         // regular
-	names []tree.Entry // of a directory, mirrored ones only
+	names []tree.Entry // of a directory, mirrored ones only; see list
 }
 
-// surface reads what is at path.
+// surface reads what is at path, but for the names of a directory.
 func (l *Log) surface(path string) (surface, error) {
 	if !l.travels(path) {
 		return surface{}, nil
@@ -29,19 +29,27 @@ func (l *Log) surface(path string) (surface, error) {
 	switch put.Attr.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		s.dir = true
-		names, err := l.cfg.Tree.Names(path)
-		if err != nil {
-			return surface{}, err
-		}
-		for _, e := range names {
-			if l.travels(op.JoinPath(path, e.Name)) {
-				s.names = append(s.names, e)
-			}
-		}
 	case unix.S_IFREG:
 		s.file = true
 	}
 	return s, nil
+}
+
+// list reads the names of a directory.
+func (s *surface) list(l *Log, path string) error {
+	if !s.dir {
+		return nil
+	}
+	names, err := l.cfg.Tree.Names(path)
+	if err != nil {
+		return err
+	}
+	for _, e := range names {
+		if l.travels(op.JoinPath(path, e.Name)) {
+			s.names = append(s.names, e)
+		}
+	}
+	return nil
 }
 
 // eachNames emits the ops that say which names the directory has, each over a
@@ -70,18 +78,18 @@ func (s *surface) eachNames(path string, flags op.Flags, emit func(*op.Op) error
 // maxHole bounds a hole that is compared at once, and so the report about it.
 const maxHole = 1 << 30
 
-// digest emits a Check over the next stride of a file, or over a hole that is
-// longer, and returns the offset behind it: less than a stride on when the file
-// ends there.
-func (l *Log) digest(path string, off int64, flags op.Flags, emit func(*op.Op) error) (int64, error) {
+// digest emits a Check over the next stride of a file before end, or over a
+// hole that is longer, and returns the offset behind it: less than a stride on,
+// and before end, when the file ends there.
+func (l *Log) digest(path string, off, end int64, flags op.Flags, emit func(*op.Op) error) (int64, error) {
 	next, err := l.cfg.Tree.NextData(path, off)
 	if err != nil {
 		return off, err
 	}
-	if hole := min(next-off, maxHole); hole >= stride {
+	if hole := min(next-off, maxHole, end-off); hole >= stride {
 		return off + hole, emit(&op.Op{Kind: op.Check, Flags: flags, Path: path, Off: off, Len: hole})
 	}
-	digests, err := l.cfg.Tree.Digests(path, off, stride)
+	digests, err := l.cfg.Tree.Digests(path, off, min(stride, end-off))
 	if err != nil || len(digests) == 0 {
 		return off, err
 	}

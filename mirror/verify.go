@@ -8,6 +8,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -124,6 +125,9 @@ func (v *verify) walk(ctx context.Context, path string) error {
 		if s, err = v.log.surface(path); err != nil || s.put == nil {
 			return err
 		}
+		if err := s.list(v.log, path); err != nil {
+			return err
+		}
 		if err := v.send(s.put); err != nil {
 			return err
 		}
@@ -176,7 +180,7 @@ func (v *verify) content(ctx context.Context, path string, size int64) error {
 		}
 		from := off
 		err := v.log.source.Hold(path, func() (err error) {
-			off, err = v.log.digest(path, off, op.Compare, v.send)
+			off, err = v.log.digest(path, off, region.End, op.Compare, v.send)
 			return err
 		})
 		if err != nil && !moved(err) {

@@ -32,7 +32,7 @@ const (
 )
 
 const (
-	knownFlags = op.Barrier | op.DataOnly | op.Compare | op.Fresh
+	knownFlags = op.Barrier | op.DataOnly | op.Compare | op.Fresh | op.Partial
 	knownAttrs = op.AttrMode | op.AttrOwner | op.AttrRdev | op.AttrSize | op.AttrAtime | op.AttrMtime | op.AttrFlags
 )
 

@@ -60,6 +60,9 @@ const (
 	Compare
 	// Fresh: a Put makes a new inode even where one of the right type stands.
 	Fresh
+	// Partial: not all of what a Put is of is looked at. If it finds nothing
+	// that it can keep the mirror reports so, and then all of it is.
+	Partial
 )
 
 // Attr holds attributes of an object; Valid says which fields count.

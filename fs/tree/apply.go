@@ -19,6 +19,24 @@ func (t *Tree) Apply(o *op.Op) error { return t.apply(o, false) }
 // repaired; the directories have the times that it carries all the same.
 func (t *Tree) ApplyLenient(o *op.Op) error { return t.apply(o, true) }
 
+// Put is ApplyLenient of a Put. It reports whether the object was made anew,
+// empty, since nothing was there that could be kept.
+func (t *Tree) Put(o *op.Op) (anew bool, err error) {
+	if err := checkPaths(o); err != nil {
+		return false, err
+	}
+	a := applier{t, o, true}
+	err = a.despiteLocks(func() error {
+		made, err := a.put()
+		anew = anew || made
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("%s %q: %w", o.Kind, o.Path, err)
+	}
+	return anew, err
+}
+
 func (t *Tree) apply(o *op.Op, lenient bool) error {
 	if err := checkPaths(o); err != nil {
 		return err
@@ -80,7 +98,8 @@ func (a applier) change() error {
 	case op.SetAttr, op.Fsync:
 		return nil
 	case op.Put:
-		return a.put()
+		_, err := a.put()
+		return err
 	case op.PutLink:
 		return a.putLink()
 	case op.PutNames:

@@ -13,13 +13,13 @@ import (
 // put makes the object at Path be of the type and have the attributes that the
 // op describes. A file's data stays, a directory's entries stay, unless it has
 // to be made anew: it is of another type, the op says Fresh, or it has other
-// names here although it has just one there.
-func (a applier) put() error {
+// names here although it has just one there. put reports whether it was.
+func (a applier) put() (anew bool, err error) {
 	dir, _ := op.SplitPath(a.Path)
 	if a.Path == op.Root {
-		return a.putAttr()
+		return false, a.putAttr()
 	}
-	return a.keepMtime(dir, func() error {
+	err = a.keepMtime(dir, func() error {
 		at, err := a.At(a.Path)
 		if err != nil {
 			return err
@@ -38,11 +38,13 @@ func (a applier) put() error {
 				return err
 			}
 		}
+		anew = true
 		if err := at.make(a.Op); err != nil {
 			return err
 		}
 		return a.putAttr()
 	})
+	return anew, err
 }
 
 // fits reports whether the object that is there can be kept.

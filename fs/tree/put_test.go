@@ -157,3 +157,32 @@ func TestPutXattrsThatFill(t *testing.T) {
 			f file 0600 @5 "" user.a="`+v[0]+`" user.b="`+v[1]+`"`)
 	}
 }
+
+// What is made anew is told from what is kept.
+func TestPutTells(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		given []*op.Op
+		do    *op.Op
+		anew  bool
+	}{
+		{"nothing there", nil, put("f", unix.S_IFREG|0o600), true},
+		{"a file", []*op.Op{create("f")}, put("f", unix.S_IFREG|0o600), false},
+		{"a file, to be fresh", []*op.Op{create("f")}, with(put("f", unix.S_IFREG|0o600), func(o *op.Op) { o.Flags = op.Fresh }), true},
+		{"a file with another name", []*op.Op{create("f"), link("f", "g")}, with(put("f", unix.S_IFREG|0o600), func(o *op.Op) { o.Arg = 1 }), true},
+		{"a directory where a file shall be", []*op.Op{mkdir("f")}, put("f", unix.S_IFREG|0o600), true},
+		{"a directory", []*op.Op{mkdir("f"), create("f/x")}, put("f", unix.S_IFDIR|0o700), false},
+		{"the root", nil, put(".", unix.S_IFDIR|0o700), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tr := newTree(t)
+			apply(t, tr, c.given...)
+			if anew, err := tr.Put(c.do); err != nil || anew != c.anew {
+				t.Errorf("made anew: %v, %v; want %v", anew, err, c.anew)
+			}
+		})
+	}
+	if _, err := newTree(t).Put(put("../f", unix.S_IFREG|0o600)); err == nil {
+		t.Error("a put outside of the tree")
+	}
+}

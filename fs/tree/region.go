@@ -242,6 +242,42 @@ func (t *Tree) NextData(path string, off int64) (int64, error) {
 	return max(off, data/op.RegionSize*op.RegionSize), nil
 }
 
+// NextHole returns the next regions in a row, from off on, that are all hole:
+// none, as an empty range, if no more are. Off is aligned to op.RegionSize, and
+// so are they, if need be beyond the end of the file.
+func (t *Tree) NextHole(path string, off int64) (from, to int64, err error) {
+	f, size, err := t.openData(path)
+	if err != nil {
+		return off, off, err
+	}
+	defer f.Close()
+	roundUp := func(n int64) int64 { return (n + op.RegionSize - 1) / op.RegionSize * op.RegionSize }
+	for at := off; at < size; {
+		hole, err := unix.Seek(int(f.Fd()), at, unix.SEEK_HOLE)
+		if errors.Is(err, unix.ENXIO) {
+			break // cut off meanwhile
+		}
+		if err != nil {
+			return off, off, pathError("find holes of", path, err)
+		}
+		from = roundUp(hole)
+		if from >= size {
+			break
+		}
+		at, err = unix.Seek(int(f.Fd()), from, unix.SEEK_DATA)
+		switch {
+		case errors.Is(err, unix.ENXIO):
+			return from, roundUp(size), nil
+		case err != nil:
+			return off, off, pathError("find holes of", path, err)
+		}
+		if to = at / op.RegionSize * op.RegionSize; to > from {
+			return from, to, nil
+		}
+	}
+	return off, off, nil
+}
+
 // maxWrite bounds the data of one emitted Write.
 const maxWrite = 1 << 20
 

@@ -241,3 +241,31 @@ func overlay(t testing.TB, a, b *Tree, path string, off, n int64) []byte {
 	copy(to[off:off+n], from[off:off+n])
 	return to
 }
+
+func TestNextHole(t *testing.T) {
+	const r = op.RegionSize
+	tr := newTree(t)
+	apply(t, tr, create("f"), write("f", r, "x"), write("f", 3*r+9, "y"), write("f", 6*r-1, "zz"),
+		&op.Op{Kind: op.Truncate, Path: "f", Attr: op.Attr{Valid: op.AttrSize, Size: 9*r + 1}})
+	var got []int64
+	for off := int64(0); ; {
+		from, to, err := tr.NextHole("f", off)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if from == to {
+			break
+		}
+		got = append(got, from/r, to/r)
+		off = to
+	}
+	if want := []int64{0, 1, 2, 3, 4, 5, 7, 10}; !slices.Equal(got, want) {
+		t.Errorf("holes %v, want %v", got, want)
+	}
+	apply(t, tr, create("full"), write("full", 0, strings.Repeat("x", 2*r+1)), create("empty"))
+	for _, path := range []string{"full", "empty"} {
+		if from, to, err := tr.NextHole(path, 0); err != nil || from != to {
+			t.Errorf("%s has a hole from %d to %d (%v)", path, from, to, err)
+		}
+	}
+}

@@ -1,12 +1,16 @@
 package tree
 
 import (
+	"errors"
+	"io/fs"
+
 	"github.com/standbyfs/standbyfs/fs/op"
 	"golang.org/x/sys/unix"
 )
 
 // Walk calls fn for the root and every object below it, a directory before its
-// entries, entries sorted bytewise. What goes while it walks is passed over.
+// entries, entries sorted bytewise. What goes while it walks is passed over, and
+// what is in a directory for which fn returns fs.SkipDir.
 func (t *Tree) Walk(fn func(path string, put *op.Op, id Inode) error) error {
 	return t.WalkFrom(op.Root, fn)
 }
@@ -20,7 +24,10 @@ func (t *Tree) WalkFrom(path string, fn func(path string, put *op.Op, id Inode) 
 	if err != nil {
 		return err
 	}
-	if err := fn(path, put, id); err != nil || put.Attr.Mode&unix.S_IFMT != unix.S_IFDIR {
+	switch err := fn(path, put, id); {
+	case errors.Is(err, fs.SkipDir):
+		return nil
+	case err != nil, put.Attr.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return err
 	}
 	entries, err := t.Names(path)

@@ -1,0 +1,197 @@
+package mirror
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror/region"
+	"github.com/standbyfs/standbyfs/wire"
+)
+
+// pair is a primary and a mirror without a network between them: the mirror
+// takes ops from the ring itself, applies them to a real tree, and hands its
+// reports and acks over.
+type pair struct {
+	*Log
+	t     *testing.T
+	p     *peer
+	a, b  *tree.Tree // of the primary, of the mirror
+	order sync.Mutex // held over a change and its place in the stream, as the file system does
+	sent  []*op.Op   // what the mirror applied, data left out
+}
+
+// Hold keeps everything from changing.
+func (r *pair) Hold(_ string, fn func() error) error {
+	r.order.Lock()
+	defer r.order.Unlock()
+	return fn()
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	open := func(name string) *tree.Tree {
+		dir := filepath.Join(t.TempDir(), name)
+		mkdir(t, dir)
+		tr, err := tree.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { tr.Close() })
+		return tr
+	}
+	r := &pair{t: t, a: open("primary"), b: open("mirror")}
+	l, err := New(Config{
+		Line: op.Line{Epoch: op.Epoch{Number: 1, Owner: 1}, Incarnation: 1}, Volume: "v", Self: 1, Name: "primary", Tree: r.a,
+		Sync: SyncOp, OnShortage: ShortageBlock, AckTimeout: time.Minute, Heartbeat: time.Second, RingBytes: 32 << 20,
+		Peers: []PeerConfig{{Addr: "mirror"}}, Logger: slog.New(slog.DiscardHandler), Event: func(string, string) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.source, r.Log = r, l
+	r.p = l.peers[0]
+	return r
+}
+
+// do makes a change on the primary that the mirror does not hear of.
+func (r *pair) do(o *op.Op) error { return r.a.Apply(o) }
+
+// live makes a change that goes to the mirror.
+func (r *pair) live(o *op.Op) error {
+	r.order.Lock()
+	defer r.order.Unlock()
+	if err := r.a.Apply(o); err != nil {
+		return err
+	}
+	_, err := r.Log.order(o, toAll)
+	return err
+}
+
+// resync looks at the marks while writes is run, and returns the progress at
+// its end.
+func (r *pair) resync(marks []region.Mark, writes func()) Progress {
+	r.t.Helper()
+	r.p.startOver(&wire.Answer{})
+	r.p.pending = newPending()
+	for _, m := range marks {
+		r.p.pending.add(m)
+	}
+	r.p.resync = &Progress{}
+	r.sent = nil
+	run := &resync{p: r.p, log: r.Log, began: time.Now()}
+	run.count(r.t.Context(), r.p.pending.tasks())
+	for first := true; first || !r.p.pending.empty(); first = false {
+		ctx, stop := context.WithCancel(r.t.Context())
+		var mirror, others sync.WaitGroup
+		mirror.Go(func() { r.mirror(ctx) })
+		if first && writes != nil {
+			others.Go(writes)
+		}
+		others.Go(func() {
+			if err := run.run(ctx); err != nil {
+				r.t.Errorf("resync: %v", err)
+			}
+		})
+		others.Wait()
+		stop()
+		mirror.Wait()
+	}
+	return *r.p.resync
+}
+
+// mirror applies what comes until ctx ends, and then the rest.
+func (r *pair) mirror(ctx context.Context) {
+	for {
+		r.mu.Lock()
+		run, next, ok := r.ring.read(r.p.cursor, r.p.bit, 64<<10)
+		if ok {
+			r.p.cursor, r.p.sent = next, max(r.p.sent, next-1)
+		}
+		r.mu.Unlock()
+		if !ok {
+			r.t.Error("fell off the ring")
+			return
+		}
+		if len(run.frames) == 0 {
+			select {
+			case <-r.p.more:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		frames := wire.NewReader(strings.NewReader(string(run.frames)))
+		var last wire.Header
+		for h, payload, err := frames.Next(); err == nil; h, payload, err = frames.Next() {
+			var o op.Op
+			if err := wire.DecodeOp(h, payload, &o); err != nil {
+				r.t.Error(err)
+				return
+			}
+			r.apply(h.LSN, &o)
+			last = h
+		}
+		run.unpin()
+		r.mu.Lock()
+		r.p.applied, r.p.ackedOff = next-1, last.Offset
+		r.mu.Unlock()
+		signal(r.p.news)
+	}
+}
+
+// apply does what daemon's applier does in a resync.
+func (r *pair) apply(lsn op.LSN, o *op.Op) {
+	kept := *o
+	kept.Data = nil
+	r.sent = append(r.sent, &kept)
+	report := wire.Report{LSN: lsn, Path: []byte(o.Path)}
+	var err error
+	switch {
+	case o.Kind == op.Check:
+		if report.Regions, err = r.b.Check(o); len(report.Regions) > 0 {
+			report.Kind = wire.ReportDiffer
+		}
+	case o.Kind == op.Put && o.Flags&op.Partial != 0:
+		var anew bool
+		if anew, err = r.b.Put(o); anew {
+			report.Kind = wire.ReportNew
+		}
+	default:
+		err = r.b.ApplyLenient(o)
+	}
+	if err != nil {
+		report.Kind, report.What = wire.ReportSuspect, err.Error()
+		if o.Kind.TwoPaths() {
+			report.Path2 = []byte(o.Path2)
+		}
+	}
+	if report.Kind != "" {
+		if err := r.p.reported(report); err != nil {
+			r.t.Error(err)
+		}
+	}
+}
+
+// equal fails the test unless the trees are.
+func (r *pair) equal() {
+	r.t.Helper()
+	if differ := r.differences(); len(differ) > 0 {
+		r.t.Fatalf("after the resync:\n%s", strings.Join(differ, "\n"))
+	}
+}
+
+func (r *pair) differences() []string {
+	r.t.Helper()
+	differ, err := tree.Diff(r.a, r.b)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return differ
+}

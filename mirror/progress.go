@@ -1,0 +1,78 @@
+package mirror
+
+import (
+	"context"
+	"io/fs"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror/region"
+	"golang.org/x/sys/unix"
+)
+
+// tasks returns all that is pending.
+func (p *pending) tasks() []task {
+	tasks := make([]task, 0, len(p.items))
+	for path, i := range p.items {
+		tasks = append(tasks, task{path, i.all, i.marks})
+	}
+	return tasks
+}
+
+// count adds up the size of what a resync will look at, for its progress. What
+// goes meanwhile is passed over.
+func (r *resync) count(ctx context.Context, tasks []task) {
+	var total uint64
+	for _, t := range tasks {
+		n, err := r.weigh(ctx, t)
+		if err != nil {
+			return // the resync is over, or will fail of the same: progress without a total
+		}
+		total += n
+	}
+	r.log.mu.Lock()
+	if r.p.resync != nil {
+		r.p.resync.Total = total
+	}
+	r.log.mu.Unlock()
+}
+
+// weigh returns how many bytes a task is about.
+func (r *resync) weigh(ctx context.Context, t task) (uint64, error) {
+	var total uint64
+	err := r.log.cfg.Tree.WalkFrom(t.path, func(path string, put *op.Op, _ tree.Inode) error {
+		size, data := put.Attr.Size, t.spans()
+		switch {
+		case put.Attr.Mode&unix.S_IFMT == unix.S_IFDIR:
+			if path == t.path && t.wide() || t.whole {
+				return ctx.Err()
+			}
+			return fs.SkipDir
+		case t.scope == region.Children:
+			data = []span{{0, region.End}}
+		case t.scope == region.Entries:
+			data = []span{{0, op.RegionSize}}
+		}
+		for _, s := range data {
+			total += uint64(max(0, min(s.to, size)-s.from))
+		}
+		return ctx.Err()
+	})
+	return total, err
+}
+
+// progress brings the estimate up to date. The caller holds mu.
+func (r *resync) progress() {
+	g := r.p.resync
+	if s := time.Since(r.began).Seconds(); s > 0 {
+		g.Rate = float64(g.Done) / s
+	}
+	if g.Total > 0 {
+		g.Total = max(g.Total, g.Done) // what is written meanwhile comes on top
+	}
+	g.Left = 0
+	if g.Rate > 0 && g.Total > g.Done {
+		g.Left = time.Duration(float64(g.Total-g.Done) / g.Rate * float64(time.Second)).Round(time.Second)
+	}
+}
