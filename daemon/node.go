@@ -70,6 +70,7 @@ type role interface {
 	fill(s *admin.Status)
 	waitInSync(ctx context.Context, n int) error
 	verify(ctx context.Context) (*mirror.VerifyReport, error)
+	resync(req admin.ResyncRequest) (admin.ResyncResult, error)
 }
 
 // Run runs a node until ctx ends or it cannot go on. A primary unmounts then,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +73,10 @@ func (t *term) enter(s *State, m Mirroring) {
 		s.Set = nil
 	}
 	t.set = s.Set
+	t.peers = slices.Clone(t.peers)
+	for i := range t.peers {
+		t.peers[i].Paused = slices.Contains(s.Paused, t.peers[i].Addr)
+	}
 	s.Policy = wire.Policy{MinInSync: m.MinInSync, OnShortage: string(m.OnShortage), Set: s.Set}
 	for _, p := range t.peers {
 		mode := "sync"
@@ -325,6 +330,33 @@ func (r *reign) waitInSync(ctx context.Context, n int) error {
 			return nil
 		}
 	}
+}
+
+// resync pauses resyncs or has them go on, durably: a restart changes nothing
+// about the reason for which they were paused.
+func (r *reign) resync(req admin.ResyncRequest) (admin.ResyncResult, error) {
+	if r.log == nil {
+		return admin.ResyncResult{}, admin.Errorf(admin.CodeFailed, "%s has no mirrors", r.node.cfg.Replica)
+	}
+	peers, err := r.log.Pause(req.Mirror, req.Pause)
+	if err != nil {
+		return admin.ResyncResult{}, err
+	}
+	var result admin.ResyncResult
+	err = r.node.store.Update(func(s *State) error {
+		for _, p := range peers {
+			s.Paused = slices.DeleteFunc(s.Paused, func(addr string) bool { return addr == p.Addr })
+			if req.Pause {
+				s.Paused = append(s.Paused, p.Addr)
+			}
+			result.Mirrors = append(result.Mirrors, p.Name)
+		}
+		return nil
+	})
+	if err != nil {
+		return result, fmt.Errorf("it is done, but cannot be recorded, and ends with a restart: %w", err)
+	}
+	return result, nil
 }
 
 func (r *reign) fill(to *admin.Status) {

@@ -180,3 +180,7 @@ func (s *standby) waitInSync(context.Context, int) error {
 func (s *standby) verify(context.Context) (*mirror.VerifyReport, error) {
 	return nil, admin.Errorf(admin.CodeNotPrimary, "%s is a mirror: run verify on its primary", s.node.cfg.Replica)
 }
+
+func (s *standby) resync(admin.ResyncRequest) (admin.ResyncResult, error) {
+	return admin.ResyncResult{}, admin.Errorf(admin.CodeNotPrimary, "%s is a mirror: its primary decides about resyncs", s.node.cfg.Replica)
+}

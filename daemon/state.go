@@ -75,6 +75,8 @@ type State struct {
 	ReplicaIno  uint64    `json:"replica_ino"`  // of the replica's root directory; 0 until claimed
 	ReplicaBorn time.Time `json:"replica_born"` // its birth; zero where the file system keeps none
 
+	// Paused are the addresses of mirrors whose resyncs the operator has paused.
+	Paused []string `json:"paused,omitempty"`
 	// LastVerify is what the last verify of this reign has found; nil: none was.
 	LastVerify *admin.LastVerify `json:"last_verify,omitempty"`
 
@@ -106,6 +108,7 @@ func (s *State) clone() State {
 	c := *s
 	c.History = slices.Clone(s.History)
 	c.Set = slices.Clone(s.Set)
+	c.Paused = slices.Clone(s.Paused)
 	c.Policy.Set = slices.Clone(s.Policy.Set)
 	c.Policy.Members = slices.Clone(s.Policy.Members)
 	c.Peers = maps.Clone(s.Peers)

@@ -58,6 +58,15 @@ func (n *node) Verify(ctx context.Context) (*mirror.VerifyReport, error) {
 	return r.verify(ctx)
 }
 
+// Resync implements admin.Node.
+func (n *node) Resync(_ context.Context, req admin.ResyncRequest) (admin.ResyncResult, error) {
+	r, err := n.playing()
+	if err != nil {
+		return admin.ResyncResult{}, err
+	}
+	return r.resync(req)
+}
+
 // FromState returns the status of a node that does not run, from what it
 // durably knows. Where there is no state the status says that.
 func FromState(stateDir string) (admin.Status, error) {

@@ -50,6 +50,8 @@ type Rule struct {
 type PeerConfig struct {
 	Addr  string
 	Async bool // never waited for and never in the in-sync set
+	// Paused: an operator has paused its resyncs, in an earlier line.
+	Paused bool
 }
 
 // Register keeps the decisions that acknowledgements rest on. Today it is the

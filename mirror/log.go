@@ -12,6 +12,7 @@
 //	hello.go    where its stream begins; control.go the messages beside it
 //	repair.go   bringing it level, having it join, and again
 //	resync.go   one resync, in the mirror's own op stream
+//	pause.go    holding it up
 //	surface.go  what is put and compared of an object
 //	pending.go  what a resync still has to look at; progress.go how much that is
 //	verify.go   comparing all mirrors at exact positions

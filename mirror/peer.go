@@ -55,6 +55,9 @@ type peer struct {
 	differ   []wire.Report  // reports that repair has not looked at
 	prepared *wire.Prepared // answer to the PrepareJoin of this session
 	resync   *Progress      // nil while none runs
+	paused   bool           // by the operator: nothing is sent to make it level
+	pausedAt time.Time      // when that began, in this resync
+	held     time.Duration  // how long this resync was paused
 	verify   *verifying     // nil while none runs
 	// groups holds, per file with several names, those that this resync has
 	// put. Hello makes it, then repair alone uses it.
@@ -72,6 +75,7 @@ func newPeer(l *Log, i int, cfg PeerConfig) *peer {
 	return &peer{
 		log: l, cfg: cfg, bit: 1 << i, name: cfg.Addr, state: StateConnecting,
 		more: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		paused: cfg.Paused, pausedAt: time.Now(),
 	}
 }
 
@@ -352,8 +356,12 @@ func (p *peer) status() PeerStatus {
 	if p.session != nil {
 		s.LagBytes = p.lag()
 	}
+	s.Paused = p.paused
 	if p.resync != nil {
 		progress := *p.resync
+		if p.paused {
+			progress.Left = 0
+		}
 		s.Resync = &progress
 	}
 	return s

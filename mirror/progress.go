@@ -65,7 +65,7 @@ func (r *resync) weigh(ctx context.Context, t task) (uint64, error) {
 // progress brings the estimate up to date. The caller holds mu.
 func (r *resync) progress() {
 	g := r.p.resync
-	if s := time.Since(r.began).Seconds(); s > 0 {
+	if s := r.p.busy(time.Since(r.began)).Seconds(); s > 0 {
 		g.Rate = float64(g.Done) / s
 	}
 	if g.Total > 0 {

@@ -145,6 +145,7 @@ func (p *peer) bringLevel(ctx context.Context) (op.LSN, error) {
 	l.mu.Lock()
 	p.state, p.resync = StateResync, &Progress{}
 	tasks := p.pending.tasks()
+	p.held, p.pausedAt = 0, began
 	l.mu.Unlock()
 	l.changed()
 	ctx, stop := context.WithCancel(ctx)

@@ -81,7 +81,7 @@ func (r *resync) run(ctx context.Context) error {
 		var t task
 		more := false
 		r.all = r.p.pending.all
-		if r.p.lag() <= r.log.window() {
+		if r.p.clear() {
 			t, more = r.p.pending.next()
 		}
 		level := r.p.pending.empty() && len(r.p.differ) == 0
@@ -383,7 +383,7 @@ func (r *resync) space(ctx context.Context) error {
 	}
 	// What woke it may be an answer as well: whoever looks for one must see it.
 	defer signal(r.p.news)
-	return r.p.await(ctx, func() bool { return r.p.lag() <= r.log.window() })
+	return r.p.await(ctx, r.p.clear)
 }
 
 // unpaced returns how many bytes were read since it was last called: what was

@@ -57,6 +57,8 @@ type PeerStatus struct {
 	Resyncs uint64    `json:"resyncs"`
 	Resumes uint64    `json:"resumes"`
 	Resync  *Progress `json:"resync,omitempty"`
+	// Paused: the operator has paused resyncs of this mirror.
+	Paused bool `json:"paused,omitempty"`
 }
 
 // Progress is how far a resync has come.

@@ -44,6 +44,7 @@ EXIT CODES
 		newWaitCommand(),
 		newVerifyCommand(),
 		newDigestCommand(),
+		newResyncCommand(),
 		newPromoteCommand(),
 		newConfigCommand(),
 		newCACommand(),

@@ -19,8 +19,22 @@ type Node interface {
 	WaitInSync(ctx context.Context, n int) error
 	// Verify compares every connected replica with the primary's.
 	Verify(ctx context.Context) (*mirror.VerifyReport, error)
+	// Resync pauses the resyncs of mirrors or has them go on. It returns the names
+	// of those that are meant.
+	Resync(ctx context.Context, req ResyncRequest) (ResyncResult, error)
 	// Promote makes a mirror the primary.
 	Promote(ctx context.Context, req PromoteRequest) (PromoteResult, error)
+}
+
+// ResyncRequest pauses resyncs or has them go on.
+type ResyncRequest struct {
+	Mirror string `json:"mirror,omitempty"` // its name or address; none: all
+	Pause  bool   `json:"pause"`
+}
+
+// ResyncResult says of whom.
+type ResyncResult struct {
+	Mirrors []string `json:"mirrors"`
 }
 
 // PromoteRequest asks a mirror to become the primary.

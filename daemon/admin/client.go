@@ -57,6 +57,12 @@ func (c *Client) Verify(ctx context.Context) (mirror.VerifyReport, error) {
 	return report, c.do(ctx, http.MethodPost, "verify", nil, &report)
 }
 
+// Resync pauses the resyncs of mirrors or has them go on.
+func (c *Client) Resync(ctx context.Context, req ResyncRequest) (ResyncResult, error) {
+	var result ResyncResult
+	return result, c.do(ctx, http.MethodPost, "resync", req, &result)
+}
+
 // Promote makes the mirror the primary. The error is ErrRefused when only
 // Force would do it.
 func (c *Client) Promote(ctx context.Context, req PromoteRequest) (PromoteResult, error) {

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -47,6 +48,10 @@ func (f *fakeNode) WaitInSync(ctx context.Context, n int) error {
 
 func (f *fakeNode) Verify(context.Context) (*mirror.VerifyReport, error) {
 	return &mirror.VerifyReport{LSN: 7, Peers: []mirror.PeerVerify{{Name: "beta", Differences: []string{`extra name "x"`}}}}, f.err
+}
+
+func (f *fakeNode) Resync(_ context.Context, req ResyncRequest) (ResyncResult, error) {
+	return ResyncResult{Mirrors: []string{fmt.Sprint(req)}}, f.err
 }
 
 func (f *fakeNode) Promote(_ context.Context, req PromoteRequest) (PromoteResult, error) {
@@ -121,6 +126,9 @@ func TestCommands(t *testing.T) {
 	}
 	if r, err := c.Verify(ctx); err != nil || r.LSN != 7 || r.Peers[0].Differences[0] != `extra name "x"` {
 		t.Errorf("verify: %+v, %v", r, err)
+	}
+	if r, err := c.Resync(ctx, ResyncRequest{Mirror: "beta", Pause: true}); err != nil || r.Mirrors[0] != "{beta true}" {
+		t.Errorf("resync: %+v, %v", r, err)
 	}
 	req := PromoteRequest{Mountpoint: "/mnt", Mirrors: []string{"a:1", "b:2"}, Force: true}
 	if r, err := c.Promote(ctx, req); err != nil || !r.Promised || r.Text[0] != "promised" {

@@ -76,16 +76,33 @@ func handler(node Node) http.Handler {
 		report, err := node.Verify(r.Context())
 		reply(w, report, err)
 	})
+	mux.HandleFunc("POST /v1/resync", func(w http.ResponseWriter, r *http.Request) {
+		var req ResyncRequest
+		var result ResyncResult
+		err := request(r, &req)
+		if err == nil {
+			result, err = node.Resync(r.Context(), req)
+		}
+		reply(w, result, err)
+	})
 	mux.HandleFunc("POST /v1/promote", func(w http.ResponseWriter, r *http.Request) {
 		var req PromoteRequest
-		if err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&req); err != nil {
-			reply(w, nil, fmt.Errorf("read the request: %w", err))
-			return
+		var result PromoteResult
+		err := request(r, &req)
+		if err == nil {
+			result, err = node.Promote(r.Context(), req)
 		}
-		result, err := node.Promote(r.Context(), req)
 		reply(w, result, err)
 	})
 	return mux
+}
+
+// request reads the body of a request.
+func request(r *http.Request, into any) error {
+	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(into); err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	return nil
 }
 
 // number reads a query parameter.

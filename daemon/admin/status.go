@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -132,6 +133,7 @@ func (s *Status) judgePrimary() {
 	if m.Shortage {
 		s.fault(Degraded, "shortage: %d mirrors in sync, min_in_sync is %d; changes are not acknowledged", len(m.Set), m.MinInSync)
 	}
+	var paused []string
 	for _, p := range m.Peers {
 		switch {
 		case p.Async && !p.Connected:
@@ -141,6 +143,12 @@ func (s *Status) judgePrimary() {
 		case !p.Connected:
 			s.fault(Degraded, "mirror %s is in sync but not connected%s", title(p), because(p.Reason))
 		}
+		if p.Paused {
+			paused = append(paused, title(p))
+		}
+	}
+	if len(paused) > 0 {
+		s.note("resyncs of %s are paused by the operator: `standbyfs resync resume` has them go on", strings.Join(paused, ", "))
 	}
 	if v := s.LastVerify; v != nil && !v.Equal() {
 		s.fault(Degraded, "the last verify has found differences: see them with `standbyfs verify`")

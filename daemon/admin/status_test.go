@@ -59,6 +59,12 @@ var statuses = []struct {
 		p.InSync, p.State, p.Reason = false, mirror.StateResync, "first contact"
 		p.Resync = &mirror.Progress{Done: 1 << 30, Total: 3 << 30, Sent: 1 << 29, Rate: 80 << 20, Left: 27 * time.Second, Paths: 512}
 	}, Degraded, "mirror beta is not in sync: first contact"},
+	{"primary-paused", aPrimary, func(s *Status) {
+		p := &s.Mirroring.Peers[0]
+		p.InSync, p.State, p.Paused = false, mirror.StateResync, true
+		p.Resync = &mirror.Progress{Done: 1 << 30, Total: 3 << 30, Rate: 80 << 20}
+		s.Mirroring.Peers[1].Paused = true
+	}, Degraded, "resyncs of beta, gamma are paused by the operator"},
 	{"primary-counting", aPrimary, func(s *Status) {
 		p := &s.Mirroring.Peers[0]
 		p.InSync, p.State, p.Resync = false, mirror.StateResync, &mirror.Progress{Paths: 7}

@@ -96,7 +96,7 @@ func (s *Status) primaryRows(w io.Writer) {
 		if p.Async {
 			role = "async"
 		}
-		row(w, title(p), role, p.Addr, string(p.State), fmt.Sprint(p.Applied), Bytes(p.LagBytes), s.since(p.LastHeard), progress(p.Resync))
+		row(w, title(p), role, p.Addr, string(p.State), fmt.Sprint(p.Applied), Bytes(p.LagBytes), s.since(p.LastHeard), progress(p))
 	}
 }
 
@@ -163,13 +163,18 @@ func age(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// progress says how far a resync is, "" without one.
-func progress(p *mirror.Progress) string {
+// progress says how far a mirror's resync is, "" without one.
+func progress(of mirror.PeerStatus) string {
+	p := of.Resync
 	switch {
+	case of.Paused && (p == nil || p.Total == 0):
+		return "resync paused"
 	case p == nil:
 		return ""
 	case p.Total == 0:
 		return fmt.Sprintf("counting, %d paths so far", p.Paths)
+	case of.Paused:
+		return fmt.Sprintf("resync paused at %s of %s (%d%%)", Bytes(p.Done), Bytes(p.Total), 100*min(p.Done, p.Total)/p.Total)
 	}
 	text := fmt.Sprintf("%s of %s (%d%%), %s/s", Bytes(p.Done), Bytes(p.Total), 100*min(p.Done, p.Total)/p.Total, Bytes(uint64(p.Rate)))
 	if p.Left > 0 {

@@ -52,6 +52,68 @@ func TestFirstSyncShowsProgress(t *testing.T) {
 	mustRead(t, c.Mirrors[0].InReplica("renamed"), string(content))
 }
 
+// TestPause holds up a first sync: changes go on to reach the mirror, nothing
+// else does, also after the mirror has reconnected and the primary has
+// restarted, until it is resumed.
+func TestPause(t *testing.T) {
+	c := harness.NewCluster(t, harness.Options{Mirrors: 2, Manual: true, Processes: true, Adopt: func(replica string) {
+		if err := os.WriteFile(filepath.Join(replica, "adopted"), []byte("content"), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}})
+	command := func(code int, args ...string) harness.Result {
+		t.Helper()
+		r := harness.Command(t, append([]string{"resync"}, args...)...)
+		if r.Code != code {
+			t.Errorf("resync %q: exit code %d, want %d: %s", args, r.Code, code, r.Stderr)
+		}
+		return r
+	}
+	m := c.Mirrors[0]
+	c.Primary.Start(daemon.Primary)
+	says(t, command(0, "pause", c.Primary.Replica, c.Nets[0].Addr()).Stdout, "paused")
+	c.Mirrors[1].Start(daemon.Mirror)
+	m.Start(daemon.Mirror)
+	c.Primary.WaitInSync(1) // the other one
+
+	held := func(round string) {
+		t.Helper()
+		resyncs := func(p mirror.PeerStatus) bool { return p.Connected && p.Resync != nil }
+		untilPeer(c, 0, "a resync", resyncs)
+		mustWrite(t, c.Primary, round, "live")
+		harness.Eventually(t, "a change reaches the paused mirror", func() bool {
+			text, err := os.ReadFile(m.InReplica(round))
+			return err == nil && string(text) == "live"
+		})
+		p := untilPeer(c, 0, "a resync", resyncs)
+		if !p.Paused || p.InSync || p.Resync.Sent != 0 {
+			t.Errorf("%s: the mirror is %+v, its resync %+v", round, p, p.Resync)
+		}
+		if _, err := os.Stat(m.InReplica("adopted")); err == nil {
+			t.Errorf("%s: what the mirror lacks was sent", round)
+		}
+		s := c.Primary.Status()
+		says(t, s.Summary(), "degraded", "paused by the operator")
+	}
+	held("paused")
+	c.Nets[0].Set(harness.MustFault("cut"))
+	untilPeer(c, 0, "the cut", func(p mirror.PeerStatus) bool { return !p.Connected })
+	c.Nets[0].Set(harness.Good)
+	held("reconnected")
+	c.Primary.MustStop()
+	c.Primary.Start(daemon.Primary)
+	held("restarted")
+
+	says(t, command(1, "resume", c.Primary.Replica, "nobody").Stderr, "nobody", m.Name)
+	command(2, "resume", m.Replica)
+	says(t, command(0, "resume", c.Primary.Mountpoint, m.Name).Stdout, m.Name, "go on")
+	c.Primary.WaitInSync(2)
+	mustRead(t, m.InReplica("adopted"), "content")
+	if s := c.Primary.Status(); s.Verdict != admin.Healthy {
+		t.Errorf("after it was resumed: %s", s.Summary())
+	}
+}
+
 // TestFallsOffTheRing keeps a mirror away for longer than the ring remembers:
 // what differs is found by comparing, and only that is sent.
 func TestFallsOffTheRing(t *testing.T) {
