@@ -10,8 +10,7 @@ import (
 
 // acks is what the mirror has to tell the primary on the log stream: reports
 // and cumulative acknowledgements. The applier and running syncs report in;
-// whoever calls flush, or completes the sync that moves the durable position,
-// does the writing.
+// whoever calls flush does the writing.
 //
 // A failed write is remembered and no more: the stream's reader learns of the
 // broken connection too, and what was received is applied all the same.
@@ -24,6 +23,7 @@ type acks struct {
 	running []barrier // in the order of their LSNs; the first one is not done
 	pending []byte    // frames of reports that go out before the next ack
 	due     bool      // there is something the primary has not been told
+	moved   bool      // so have syncs: the durable position is higher
 	buf     []byte
 	err     error
 }
@@ -81,7 +81,16 @@ func (k *acks) synced(lsn op.LSN) {
 	}
 	if n > 0 {
 		k.running = append(k.running[:0], k.running[n:]...)
-		k.due = true
+		k.due, k.moved = true, true
+	}
+}
+
+// flushSynced is flush for syncs, which have nothing to say unless they have
+// moved the durable position: the applier goes on, and will flush.
+func (k *acks) flushSynced() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.moved {
 		k.flushLocked()
 	}
 }
@@ -114,6 +123,6 @@ func (k *acks) flushLocked() {
 	}
 	k.buf = append(k.buf[:0], k.pending...)
 	k.buf = wire.AppendAck(k.buf, k.epoch, wire.Ack{Applied: k.last, Durable: k.durableLocked(), Offset: k.offset})
-	k.pending, k.due = k.pending[:0], false
+	k.pending, k.due, k.moved = k.pending[:0], false, false
 	_, k.err = k.w.Write(k.buf)
 }

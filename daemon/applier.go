@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
@@ -27,21 +24,18 @@ import (
 //  3. apply changes the replica, exactly in the order of the stream; this is
 //     where an op takes effect. put and repair mend and compare, membership records
 //     (sequential).
-//  4. sync makes a barrier durable (parallel, up to maxSyncs). The file is
-//     opened in stage 3, in order, so that it is the right one whatever is
-//     renamed meanwhile; the fsync itself holds up nobody.
+//  4. sync makes a barrier durable (syncs.go; parallel, up to maxSyncs). The
+//     file is opened in stage 3, in order, so that it is the right one whatever
+//     is renamed meanwhile; the fsync itself holds up nobody.
 //  5. acks tells the primary how far 3 and 4 have come (acks.go). It is sent
 //     whenever 1 goes back to the stream for more, when all that was read is
-//     applied, and when a sync has moved the durable position. So acks are as
+//     applied, and when syncs have moved the durable position. So acks are as
 //     many as there are pauses in the input, without a timer.
 //
 // Stages 1 to 3 are one goroutine: session's, which ends run by closing the
 // connection (what was received is still applied) or by halt (nothing more is).
 // run waits for stage 4 before it returns, so nothing of it outlives the
 // session.
-
-// maxSyncs bounds the fsyncs that run at a time. One more holds up the stream.
-const maxSyncs = 64
 
 // progress is how far a mirror has come in a line. It is in memory only: a
 // process that was restarted resumes nothing.
@@ -66,7 +60,6 @@ type applier struct {
 	sender  op.NodeID // the primary
 	primary string    // name, for reasons
 	conn    net.Conn
-	fsync   func(f *os.File, dataOnly bool) error
 
 	// What the Receiver wants to know. The first two are called with step held
 	// and must not wait for the applier.
@@ -74,9 +67,9 @@ type applier struct {
 	expelled func(reason string)
 	changed  func()
 
+	newSyncer func(after func()) syncer
 	acks      *acks
-	syncer    *tree.Syncer               // made and closed by run
-	syncs     errgroup.Group             // stage 4; begun and waited for by stages 1 to 3 only
+	syncs     syncs
 	stop      atomic.Pointer[stopReason] // once set, nothing more is applied
 	entryOp   op.Op                      // reused by stage 2
 	resumable bool                       // set by run at its end
@@ -99,11 +92,11 @@ func newApplier(s *session, at progress, resumed bool) *applier {
 		at:      at,
 	}
 	a.joined, a.expelled, a.changed = s.r.joined, s.r.degraded, s.r.cfg.Changed
-	if a.fsync = s.r.fsync; a.fsync == nil {
-		a.fsync = a.syncFile
+	if a.newSyncer = s.r.newSyncer; a.newSyncer == nil {
+		a.newSyncer = func(after func()) syncer { return tree.NewSyncer(after) }
 	}
 	a.acks = newAcks(a.conn, at, resumed)
-	a.syncs.SetLimit(maxSyncs)
+	a.syncs.room = make(chan struct{}, maxSyncs)
 	return a
 }
 
@@ -124,8 +117,8 @@ func (a *applier) advance(change func(*progress)) {
 // run is stage 1. It returns with the reason why the stream ended, after all
 // syncs.
 func (a *applier) run() error {
-	a.syncer = tree.NewSyncer()
-	defer a.syncer.Close()
+	a.syncs.syncer = a.newSyncer(a.acks.flushSynced)
+	defer a.syncs.syncer.Close()
 	frames := wire.NewReader(ackingReader{a})
 	var err error
 	for err == nil {
@@ -140,7 +133,7 @@ func (a *applier) run() error {
 		}
 	}
 	// A failed sync counts more than what it made the stream end with.
-	if failed := a.syncs.Wait(); failed != nil {
+	if failed := a.syncs.wait(); failed != nil {
 		err = failed
 	}
 	if stop := a.stop.Load(); stop != nil && !isLeave(err) {
@@ -318,7 +311,7 @@ func (a *applier) membership(lsn op.LSN, o *op.Op) error {
 		if !a.at.synced {
 			return protocolError("LSN %d: join of this mirror without a PrepareJoin", lsn)
 		}
-		if err := a.syncs.Wait(); err != nil {
+		if err := a.syncs.wait(); err != nil {
 			return err
 		}
 	}
@@ -385,36 +378,4 @@ func (a *applier) prepare() (op.LSN, error) {
 	a.advance(func(at *progress) { at.synced = true })
 	a.step.Unlock()
 	return lsn, nil
-}
-
-// sync is stage 4: it opens what has to be synced, in order, and syncs it
-// beside the stream.
-func (a *applier) sync(lsn op.LSN, o *op.Op) error {
-	path := o.Path
-	if o.Kind == op.CopyRange {
-		path = o.Path2
-	}
-	f, err := a.tree.OpenForSync(path)
-	if err != nil {
-		return err
-	}
-	dataOnly := o.Flags&op.DataOnly != 0
-	a.acks.begin(lsn)
-	a.syncs.Go(func() error {
-		// A failed fsync is never tried again: the kernel may have dropped
-		// what it could not write (guarantee 8).
-		if err := errors.Join(a.fsync(f, dataOnly), f.Close()); err != nil {
-			err = applyError(&op.Op{Kind: op.Fsync, Path: path}, err)
-			a.halt(err)
-			return err
-		}
-		a.acks.synced(lsn)
-		return nil
-	})
-	return nil
-}
-
-// syncFile is the fsync of anything but a test.
-func (a *applier) syncFile(f *os.File, dataOnly bool) error {
-	return a.syncer.Sync(int(f.Fd()), dataOnly)
 }

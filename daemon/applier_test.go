@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,14 +20,39 @@ import (
 	"github.com/standbyfs/standbyfs/wire"
 )
 
+// testSyncer is a syncer whose fsync is a test's.
+type testSyncer struct {
+	fsync   func(fd int, dataOnly bool) error
+	after   func()
+	running sync.WaitGroup
+}
+
+func (s *testSyncer) Start(fd int, dataOnly bool, done func(error)) {
+	fd, err := unix.Dup(fd) // open for as long as fsync runs
+	s.running.Go(func() {
+		if err == nil {
+			err = errors.Join(s.fsync(fd, dataOnly), unix.Close(fd))
+		}
+		done(err)
+		s.after()
+	})
+}
+
+func (s *testSyncer) Close() { s.running.Wait() }
+
+// withFsync has the next sessions use a test's fsync.
+func (g *rig) withFsync(fsync func(fd int, dataOnly bool) error) {
+	g.recv.newSyncer = func(after func()) syncer { return &testSyncer{fsync: fsync, after: after} }
+}
+
 // A blocked fsync holds up nothing that comes after it, and nothing of what
 // comes after counts as durable.
 func TestFsyncBesideTheStream(t *testing.T) {
 	g := newRig(t)
 	first, release := make(chan struct{}), make(chan struct{})
 	var synced []string
-	g.recv.fsync = func(f *os.File, _ bool) error {
-		name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	g.withFsync(func(fd int, _ bool) error {
+		name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 		if err != nil {
 			return err
 		}
@@ -36,7 +62,7 @@ func TestFsyncBesideTheStream(t *testing.T) {
 			synced = append(synced, filepath.Base(name))
 		}
 		return nil
-	}
+	})
 	p := g.start(hello(), false)
 	p.send(create("slow"), create("f"), fsyncOf("slow"))
 	<-first
@@ -55,7 +81,7 @@ func TestFsyncBesideTheStream(t *testing.T) {
 func TestBarrierWrites(t *testing.T) {
 	g := newRig(t)
 	synced := make(chan bool, 4)
-	g.recv.fsync = func(_ *os.File, dataOnly bool) error { synced <- dataOnly; return nil }
+	g.withFsync(func(_ int, dataOnly bool) error { synced <- dataOnly; return nil })
 	p := g.start(hello(), false)
 	w := write("f", 0, "x")
 	w.Flags = op.Barrier | op.DataOnly
@@ -73,12 +99,10 @@ func TestBarrierWrites(t *testing.T) {
 
 func TestFailedFsyncLeavesTheSet(t *testing.T) {
 	g := newRig(t)
+	g.withFsync(func(int, bool) error { return syscall.EIO })
 	p := g.start(hello(), false)
 	p.send(create("a"))
 	p.join(g)
-	g.recv.mu.Lock()
-	g.recv.current.applier.fsync = func(*os.File, bool) error { return syscall.EIO }
-	g.recv.mu.Unlock()
 	p.send(fsyncOf("a"))
 	g.left(p, `disk failing: fsync "a": input/output error`)
 }
@@ -172,6 +196,8 @@ func TestCheckReportsRegions(t *testing.T) {
 // RULES.md 10: the state file at each step of a join.
 func TestJoinProcedure(t *testing.T) {
 	g := newRig(t)
+	held, free := make(chan struct{}), make(chan struct{})
+	g.withFsync(func(int, bool) error { close(held); <-free; return nil })
 	p := g.start(hello(), false)
 	self := g.store.Get().Node
 	inSync := func(step string, want bool) {
@@ -197,10 +223,6 @@ func TestJoinProcedure(t *testing.T) {
 	}
 
 	// A running fsync holds up the join, and so the ack that covers it.
-	held, free := make(chan struct{}), make(chan struct{})
-	g.recv.mu.Lock()
-	g.recv.current.applier.fsync = func(*os.File, bool) error { close(held); <-free; return nil }
-	g.recv.mu.Unlock()
 	p.send(fsyncOf("f"))
 	p.applied(2)
 	<-held

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -53,8 +52,8 @@ type MirrorStatus struct {
 // ack that covers it (applier.membership); 'not in sync' before a Goodbye
 // (Receiver.leave).
 type Receiver struct {
-	cfg   ReceiverConfig
-	fsync func(f *os.File, dataOnly bool) error // a test's own, to hold one up or fail it; else nil
+	cfg       ReceiverConfig
+	newSyncer func(after func()) syncer // a test's own, to hold syncs up or fail them; else nil
 
 	fencing sync.Mutex // one Fence at a time; taken before mu
 

@@ -605,13 +605,11 @@ func TestStopWithoutSession(t *testing.T) {
 
 func TestDetachAppliesWhatWasReceived(t *testing.T) {
 	g := newRig(t)
+	held, free := make(chan struct{}), make(chan struct{})
+	g.withFsync(func(int, bool) error { close(held); <-free; return nil })
 	p := g.start(hello(), false)
 	p.send(create("f"))
 	p.join(g)
-	held, free := make(chan struct{}), make(chan struct{})
-	g.recv.mu.Lock()
-	g.recv.current.applier.fsync = func(*os.File, bool) error { close(held); <-free; return nil }
-	g.recv.mu.Unlock()
 	p.send(fsyncOf("f"))
 	<-held
 	detached := make(chan error, 1)

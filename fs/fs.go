@@ -119,7 +119,7 @@ func (f *FS) serveOn(dev *device) {
 	proto := fuse.NewProtocolServer(&front{f, fuse.NewDefaultRawFileSystem()}, f.protocolOptions())
 	f.server = newServer(dev, proto, f.log)
 	f.held = f.server.held
-	f.syncer = tree.NewSyncer()
+	f.syncer = tree.NewSyncer(func() {})
 }
 
 // blocks says that the handler of a request is about to block.

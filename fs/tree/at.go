@@ -114,6 +114,16 @@ type cachedFD struct {
 	used  uint64 // clock of the last use
 }
 
+// Pinned is a descriptor that stays open until Close, whatever becomes of the
+// cache meanwhile.
+type Pinned struct{ c *cachedFD }
+
+// FD is the descriptor.
+func (p Pinned) FD() int { return p.c.fd }
+
+// Close gives the descriptor back.
+func (p Pinned) Close() { p.c.release() }
+
 func newFDCache(limit int) *fdCache {
 	return &fdCache{limit: limit, open: make(map[string]*cachedFD)}
 }

@@ -23,6 +23,7 @@ type Syncer struct {
 	context uint64       // aio_context_t, 0 if there is none
 	eventfd int          // counts syncs that have ended: eventfd(2)
 	ended   *os.File     // eventfd's, for the poller
+	after   func()       // called after each batch of syncs that were told of
 	reaper  sync.WaitGroup
 	waiting sync.WaitGroup // goroutines in fsync(2)
 
@@ -35,9 +36,11 @@ type Syncer struct {
 // maxSyncs is how many syncs the kernel has at a time.
 const maxSyncs = 256
 
-// NewSyncer returns a Syncer, which its owner closes.
-func NewSyncer() *Syncer {
-	s := &Syncer{running: make(map[uint64]func(error))}
+// NewSyncer returns a Syncer, which its owner closes. Syncs that end at about
+// the same time are told of one after the other, and then after is called, once
+// for all of them.
+func NewSyncer(after func()) *Syncer {
+	s := &Syncer{running: make(map[uint64]func(error)), after: after}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return s
@@ -103,15 +106,6 @@ func (s *Syncer) Wait(fd int, dataOnly bool) error {
 	return retry(func() error { return unix.Fsync(fd) })
 }
 
-// Sync is Wait for a goroutine, of which many may wait. Even one that is alone
-// is left to the kernel: a thread in fsync(2) would keep the processor from all
-// others.
-func (s *Syncer) Sync(fd int, dataOnly bool) error {
-	c := make(chan error, 1)
-	s.Start(fd, dataOnly, func(err error) { c <- err })
-	return <-c
-}
-
 // Start is Wait for a caller that does not wait: done is called with the result
 // by another goroutine. fd may be closed as soon as Start has returned.
 func (s *Syncer) Start(fd int, dataOnly bool, done func(error)) {
@@ -124,6 +118,7 @@ func (s *Syncer) Start(fd int, dataOnly bool, done func(error)) {
 			err = errors.Join(s.Wait(own, dataOnly), unix.Close(own))
 		}
 		done(err)
+		s.after()
 	})
 }
 
@@ -181,33 +176,45 @@ type event struct {
 	_      int64
 }
 
-// reap tells of syncs that have ended, until Close.
+// reap tells of syncs that have ended, until Close. That one has is all that the
+// eventfd is for, so it is never read.
 func (s *Syncer) reap() {
-	var count [8]byte
 	events := make([]event, 64)
-	for {
-		if _, err := s.ended.Read(count[:]); err != nil {
-			panic(fmt.Sprintf("read an eventfd: %v", err)) // it is open, and has no other errors
+	conn, err := s.ended.SyscallConn()
+	if err == nil {
+		err = conn.Read(func(uintptr) bool {
+			s.collect(events)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.closing && len(s.running) == 0
+		})
+	}
+	if err != nil {
+		panic(fmt.Sprintf("wait for an eventfd: %v", err)) // it is open, and has no other errors
+	}
+}
+
+// collect tells of the syncs that have ended by now.
+func (s *Syncer) collect(events []event) {
+	for told := 0; ; {
+		got, _, errno := unix.Syscall6(unix.SYS_IO_GETEVENTS, uintptr(s.context), 0, uintptr(len(events)), uintptr(unsafe.Pointer(&events[0])), 0, 0)
+		if errno == unix.EINTR {
+			continue
 		}
-		for n := len(events); n == len(events); {
-			got, _, errno := unix.Syscall6(unix.SYS_IO_GETEVENTS, uintptr(s.context), 0, uintptr(len(events)), uintptr(unsafe.Pointer(&events[0])), 0, 0)
-			if errno == unix.EINTR {
-				continue
-			}
-			if errno != 0 {
-				panic(fmt.Sprintf("io_getevents: %v", errno)) // its arguments are right
-			}
-			n = int(got)
-			for _, e := range events[:n] {
-				s.tell(e)
-			}
+		if errno != 0 {
+			panic(fmt.Sprintf("io_getevents: %v", errno)) // its arguments are right
 		}
-		s.mu.Lock()
-		last := s.closing && len(s.running) == 0
-		s.mu.Unlock()
-		if last {
-			return
+		n := int(got)
+		for _, e := range events[:n] {
+			s.tell(e)
 		}
+		if told += n; n == len(events) {
+			continue
+		}
+		if told > 0 {
+			s.after()
+		}
+		return
 	}
 }
 

@@ -121,17 +121,21 @@ func (t *Tree) Sync() error {
 	return nil
 }
 
-// OpenForSync opens what has to be synced to make the object at path durable:
-// itself, or, where it cannot be opened for that, its directory.
-func (t *Tree) OpenForSync(path string) (*os.File, error) {
+// OpenForSync returns a descriptor of what has to be synced to make the object
+// at path durable: itself, or, where it cannot be opened for that, its
+// directory. That of a file which was just written to is open already.
+func (t *Tree) OpenForSync(path string) (Pinned, error) {
+	if c, _ := t.files.get(path); c != nil {
+		return Pinned{c}, nil
+	}
 	at, err := t.At(path)
 	if err != nil {
-		return nil, err
+		return Pinned{}, err
 	}
 	defer at.Close()
 	var st unix.Stat_t
 	if err := unix.Fstatat(at.FD, at.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return nil, pathError("stat", path, err)
+		return Pinned{}, pathError("stat", path, err)
 	}
 	name := at.Name
 	if k := st.Mode & unix.S_IFMT; k != unix.S_IFREG && k != unix.S_IFDIR {
@@ -139,9 +143,9 @@ func (t *Tree) OpenForSync(path string) (*os.File, error) {
 	}
 	fd, err := openat(at.FD, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK)
 	if err != nil {
-		return nil, pathError("open", path, err)
+		return Pinned{}, pathError("open", path, err)
 	}
-	return os.NewFile(uintptr(fd), path), nil
+	return Pinned{&cachedFD{cache: t.files, fd: fd, users: 1}}, nil
 }
 
 // pathError says what was done to which path of the tree.

@@ -208,24 +208,74 @@ func TestOpen(t *testing.T) {
 
 func TestOpenForSync(t *testing.T) {
 	tr := newTree(t)
-	apply(t, tr, mkdir("d"), create("d/f"), symlink("d/l", "/etc/passwd"),
+	apply(t, tr, mkdir("d"), create("d/f"), create("d/w"), write("d/w", 0, "x"), symlink("d/l", "/etc/passwd"),
 		&op.Op{Kind: op.Mknod, Path: "d/p", Attr: attrs(unix.S_IFIFO|0o600, 2)})
-	for path, want := range map[string]string{op.Root: "", "d": "d", "d/f": "d/f", "d/l": "d", "d/p": "d"} {
-		f, err := tr.OpenForSync(path)
+	for path, want := range map[string]string{op.Root: "", "d": "d", "d/f": "d/f", "d/w": "d/w", "d/l": "d", "d/p": "d"} {
+		p, err := tr.OpenForSync(path)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue
 		}
-		is, err1 := f.Stat()
-		ought, err2 := os.Stat(filepath.Join(tr.Dir(), want))
-		if err := errors.Join(err1, err2, f.Sync(), f.Close()); err != nil {
-			t.Errorf("%s: %v", path, err)
-		} else if !os.SameFile(is, ought) {
-			t.Errorf("%s: opened something else than %q", path, want)
+		if is := behind(t, p.FD()); is != filepath.Join(tr.Dir(), want) {
+			t.Errorf("%s: opened %s, not %q", path, is, want)
 		}
+		if err := unix.Fsync(p.FD()); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		p.Close()
 	}
 	if _, err := tr.OpenForSync("d/none"); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("nothing there: error %v", err)
+	}
+}
+
+// behind is the path of an open descriptor.
+func behind(t *testing.T, fd int) string {
+	t.Helper()
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// What is open for writing is synced by that descriptor, which outlives its
+// place in the cache and the file's name for as long as it is pinned, and no
+// longer. A name that another file has got stands for that one.
+func TestPinnedForSync(t *testing.T) {
+	tr := newTree(t)
+	apply(t, tr, create("f"), write("f", 0, "x"))
+	open := openFiles(t, tr.Dir())
+	p, err := tr.OpenForSync("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := openFiles(t, tr.Dir()); n != open {
+		t.Errorf("%d descriptors, %d before", n, open)
+	}
+	apply(t, tr, rename("f", "g", 0), create("f"), write("f", 0, "y"))
+	q, err := tr.OpenForSync("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for fd, want := range map[int]string{p.FD(): "g", q.FD(): "f"} {
+		if is := behind(t, fd); is != filepath.Join(tr.Dir(), want) {
+			t.Errorf("%s is synced, not %s", is, want)
+		}
+	}
+	for i := range 2 * cachedFiles {
+		name := fmt.Sprintf("other%d", i)
+		apply(t, tr, create(name), write(name, 0, "z"))
+	}
+	for _, pin := range []Pinned{p, q} {
+		if err := unix.Fsync(pin.FD()); err != nil {
+			t.Errorf("fsync of what has left the cache: %v", err)
+		}
+		pin.Close()
+	}
+	tr.Forget(op.Root)
+	if n := openFiles(t, tr.Dir()); n != 1 {
+		t.Errorf("%d descriptors are left, the root's own is one", n)
 	}
 }
 

@@ -90,12 +90,12 @@ func (l *loader) applySync(t *tree.Tree) error {
 	if err := t.Apply(&op.Op{Kind: op.Write, Path: "file", Data: make([]byte, 4096)}); err != nil {
 		return err
 	}
-	f, err := t.OpenForSync("file")
+	file, err := t.OpenForSync("file")
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return fdatasync(int(f.Fd()))
+	defer file.Close()
+	return fdatasync(file.FD())
 }
 
 // partRows are the rows that a breakdown needs and nothing else does.
@@ -177,7 +177,7 @@ func breakdowns(res results) []whole {
 		part{Name: "FUSE: the kernel's requests handed over and answered", Time: at("sync4k/1", "null") - at("write4k/1", "null") - local},
 		part{Name: "encode, checksums, into the ring", Time: encode},
 		part{Name: acked, Time: at("wire64/1", "yamux-tls") - encode},
-		part{Name: "apply on the mirror: open, fdatasync", Time: at("part-apply-fsync", "native") - at("part-apply-write", "native")},
+		part{Name: "apply on the mirror: fdatasync", Time: at("part-apply-fsync", "native") - at("part-apply-write", "native")},
 		part{Name: "fdatasync here, at the same time", Time: local, Beside: true})
 	return out
 }
