@@ -21,6 +21,7 @@ type term struct {
 	set        []op.NodeID // members that must come back or be expelled
 	mountpoint string
 	peers      []mirror.PeerConfig
+	follows    *op.Position // the end of the line before, if that was a clean one
 	// begun is called once with nil when the mount answers, or with the error
 	// that kept the reign from beginning. It must not block.
 	begun func(error)
@@ -42,6 +43,9 @@ func (n *node) begin() (term, error) {
 			lowered = fmt.Sprintf("min_in_sync was %d and is %d now: until a mirror has heard of that, its promotion promises more than it can know", was, n.cfg.Mirror.MinInSync)
 		}
 		s.Name = n.cfg.Name
+		if s.Stopped != nil {
+			t.follows, s.Stopped = &op.Position{Line: s.Stopped.Line, LSN: s.Stopped.LSN}, nil
+		}
 		if len(t.peers) == 0 {
 			ended = len(s.Set)
 		}
@@ -174,6 +178,7 @@ func (r *reign) committer(t term) (fs.Committer, error) {
 	}
 	s, cfg := n.store.Get(), n.cfg.Mirror.config(t.peers)
 	cfg.Line, cfg.Volume, cfg.Self, cfg.Name, cfg.Set = t.line, s.Volume, s.Node, s.Name, t.set
+	cfg.Follows = t.follows
 	cfg.Regions, cfg.CheckpointEvery = n.store.Regions(), n.cfg.CheckpointEvery
 	cfg.Tree, cfg.Register, cfg.Software, cfg.Logger, cfg.Event = n.tree, r, n.software(), n.log, n.event
 	cfg.Dial = func(ctx context.Context, addr string) (*wire.Session, error) {
@@ -215,7 +220,7 @@ func (r *reign) run(ctx context.Context, files *fs.FS) error {
 func (r *reign) end(ctx context.Context, files *fs.FS) error {
 	n, ctx := r.node, context.WithoutCancel(ctx)
 	bounded, cancel := context.WithTimeout(ctx, n.cfg.StopTimeout)
-	err := r.unmount(bounded, files)
+	lazy, err := r.unmount(bounded, files)
 	cancel()
 	bounded, cancel = context.WithTimeout(ctx, n.cfg.StopTimeout)
 	defer cancel()
@@ -224,30 +229,50 @@ func (r *reign) end(ctx context.Context, files *fs.FS) error {
 		n.event("stopped", fmt.Sprintf("stopped without a last barrier: %v", drained))
 	} else {
 		n.event("stopped", "stopped after a last barrier")
+		if err == nil && !lazy {
+			r.record()
+		}
 	}
 	return err
 }
 
-func (r *reign) unmount(ctx context.Context, files *fs.FS) error {
+// record takes down where the line ends. The mount is gone and the line drained,
+// so nothing comes behind.
+func (r *reign) record() {
+	if r.log == nil {
+		return
+	}
+	at := r.log.Status().LSN
+	if err := r.node.store.Update(func(s *State) error {
+		if s.Role == Primary && s.Epoch == r.line.Epoch {
+			s.Stopped = &Stopped{Line: r.line, LSN: at}
+		}
+		return nil
+	}); err != nil {
+		r.node.log.Warn("the end of the line is not recorded: the next start compares what was changed last", "error", err)
+	}
+}
+
+// unmount takes the mount away, or, where it is busy, from those who use it.
+func (r *reign) unmount(ctx context.Context, files *fs.FS) (lazy bool, err error) {
 	n := r.node
 	if !r.mounted() { // somebody else did it, and the times travelled with it
-		return r.mount.Close()
+		return false, r.mount.Close()
 	}
 	// A busy mount is taken away from those who use it: their files' times first.
 	if err := files.FlushTimes(ctx); err != nil && !errors.Is(err, op.ErrFenced) {
 		n.log.Warn("times of some files did not travel before the unmount", "error", err)
 	}
-	lazy, err := r.mount.Unmount(ctx)
-	if err != nil {
+	if lazy, err = r.mount.Unmount(ctx); err != nil {
 		n.event("unmount", fmt.Sprintf("the volume could not be unmounted: %v", err))
-		return err
+		return lazy, err
 	}
 	if lazy {
 		text := fmt.Sprintf("the mount was still busy after %s and was detached: programs lose the files that they have open there", n.cfg.StopTimeout)
 		n.log.Warn(text)
 		n.event("detached", text)
 	}
-	return r.mount.Close()
+	return lazy, r.mount.Close()
 }
 
 // drain is the last barrier: all that was ordered is durable here and on every

@@ -290,7 +290,7 @@ func (n *node) record(t *term, ruled State, epoch op.Epoch, force bool) error {
 		}
 		s.See(epoch, 1, time.Now().UTC())
 		s.Role, s.InSync, s.Reason, s.Set, s.ArchiveUntilJoined = Primary, false, "", nil, false
-		s.LastVerify, s.Paused = nil, nil // they were of another reign
+		s.LastVerify, s.Paused, s.Stopped = nil, nil, nil // they were of another reign
 		t.enter(s, n.cfg.Mirror)
 		return nil
 	})

@@ -79,7 +79,11 @@ func NewReceiver(cfg ReceiverConfig) *Receiver {
 	if cfg.Degraded == nil {
 		cfg.Degraded = func(string) {}
 	}
-	return &Receiver{cfg: cfg}
+	r := &Receiver{cfg: cfg}
+	if st := cfg.Store.Get(); st.Role == Mirror {
+		r.level = st.Stopped.resumed()
+	}
+	return r
 }
 
 // RefusedError says that a session was refused, and what the peer had said.
@@ -295,8 +299,9 @@ func (r *Receiver) Fence(ctx context.Context, epoch op.Epoch, agree func(State) 
 // itself: its disk failed, or it stops.
 type leaveError struct {
 	reason string
-	err    error // nil if the mirror just stops
-	clean  bool  // it stops
+	err    error     // nil if the mirror just stops
+	clean  bool      // it stops
+	at     *progress // where it stops; nil: not known
 }
 
 func (e *leaveError) Error() string { return e.reason }
@@ -306,10 +311,14 @@ func (e *leaveError) Unwrap() error { return e.err }
 // only afterwards.
 func (r *Receiver) leave(l *leaveError) error {
 	was, reason := false, l.reason
+	stopped := r.stopped(l)
 	err := r.cfg.Store.Update(func(st *State) error {
 		was = st.InSync
 		if st.Role == Mirror {
-			st.InSync, st.Reason, st.Clean = false, reason, l.clean
+			if st.Stopped = stopped; stopped != nil {
+				stopped.Member = st.InSync
+			}
+			st.InSync, st.Reason = false, reason
 		}
 		return nil
 	})
@@ -328,6 +337,37 @@ func (r *Receiver) leave(l *leaveError) error {
 	}
 	r.cfg.Changed()
 	return err
+}
+
+// stopped is where a mirror that stops cleanly may go on, once its replica is on
+// stable storage. The hot set need not be looked at then: it is empty but for
+// what a resync had under way, which the primary knows.
+func (r *Receiver) stopped(l *leaveError) *Stopped {
+	if !l.clean {
+		return nil
+	}
+	at := l.at
+	if at == nil {
+		r.mu.Lock()
+		at = r.level
+		r.mu.Unlock()
+	}
+	if at == nil {
+		return nil
+	}
+	if err := r.cfg.Tree.Sync(); err != nil {
+		r.cfg.Logger.Error("stopped without knowing that the replica is on stable storage", "error", err)
+		return nil
+	}
+	return &Stopped{Line: at.line, LSN: at.applied, Offset: at.offset, Commit: at.commit, Strict: at.strict}
+}
+
+// resumed is the progress of a mirror that was stopped there.
+func (s *Stopped) resumed() *progress {
+	if s == nil {
+		return nil
+	}
+	return &progress{line: s.Line, applied: s.LSN, offset: s.Offset, commit: s.Commit, strict: s.Strict}
 }
 
 // degraded tells everybody that the node is not in sync any more.

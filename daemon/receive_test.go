@@ -578,7 +578,7 @@ func TestStopRecordsBeforeItSays(t *testing.T) {
 	var bye wire.Goodbye
 	p.hear(wire.KindGoodbye, &bye)
 	st, _, err := readCopy(t, g.state)
-	if err != nil || st.InSync || st.Reason != "stopped by the operator" || !st.Clean {
+	if err != nil || st.InSync || st.Reason != "stopped by the operator" {
 		t.Errorf("at the goodbye %+v is recorded (%v)", st, err)
 	}
 	if !bye.NotInSync || bye.Reason != "stopped by the operator" {

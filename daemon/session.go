@@ -115,12 +115,32 @@ func (s *session) answer(level *progress, refusal *wire.Refusal) *wire.Answer {
 		InSync: st.InSync, Fresh: st.Volume == "",
 		Knows: s.r.cfg.Store.Regions().Known(s.hello.Node),
 	}
-	// The line must be the very same: LSNs of two lines are never compared
-	// (RULES.md 11, NewLine).
-	if refusal == nil && level != nil && level.line == s.hello.Line {
-		a.Resume = &op.Position{Line: level.line, LSN: level.applied}
+	if at := s.resume(level, &st); refusal == nil && at != nil {
+		a.Resume = &op.Position{Line: at.line, LSN: at.applied}
 	}
 	return a
+}
+
+// resume returns where this mirror, which has come to level, can go on in the
+// primary's line; nil: nowhere. The line must be the very same: LSNs of two lines
+// are never compared (RULES.md 11, NewLine).
+//
+// But for one case, which the model leaves out. A primary that was stopped
+// cleanly had drained its line: its last op is known, nothing was changed behind
+// it, and its record of that is gone before anything is. A mirror that was in
+// sync and stands at just that op is equal, so it stands at the beginning of the
+// next line.
+func (s *session) resume(level *progress, st *State) *progress {
+	switch follows := s.hello.Follows; {
+	case level == nil:
+		return nil
+	case level.line == s.hello.Line:
+		return level
+	case follows != nil && *follows == op.Position{Line: level.line, LSN: level.applied} &&
+		(st.InSync || st.Stopped != nil && st.Stopped.Member):
+		return &progress{line: s.hello.Line, strict: true}
+	}
+	return nil
 }
 
 // begin records what has to be durable before the first frame. For a resync
@@ -128,7 +148,9 @@ func (s *session) answer(level *progress, refusal *wire.Refusal) *wire.Answer {
 // (RULES.md 7, EpochPersist, MemberFirst, ArchiveDurable).
 func (s *session) begin(level *progress, b *wire.Begin) error {
 	h, r := &s.hello, s.r
-	if b.Resume && (level == nil || level.line != h.Line) {
+	st := r.cfg.Store.Get()
+	from := s.resume(level, &st)
+	if b.Resume && from == nil {
 		return protocolError("it resumes a session that was not offered")
 	}
 	var was bool
@@ -140,7 +162,7 @@ func (s *session) begin(level *progress, b *wire.Begin) error {
 		was = st.InSync
 		st.Policy, st.Set = b.Policy, b.Policy.Set
 		st.PrimaryName, st.PrimaryHeard = h.Name, time.Now().UTC()
-		st.Clean = false
+		st.Stopped = nil
 		if b.Resume {
 			// It is known now; the entry itself comes in the stream.
 			if st.InSync && !slices.Contains(b.Policy.Set, st.Node) {
@@ -158,7 +180,11 @@ func (s *session) begin(level *progress, b *wire.Begin) error {
 	}
 	at := progress{line: h.Line, applied: h.Next - 1}
 	if b.Resume {
-		at = *level
+		at = *from
+		if from != level && level.line != h.Line {
+			// All up to the end of the last line is committed.
+			r.cfg.Store.Regions().Restart(0)
+		}
 	} else if err := r.cfg.Tree.Settle(); err != nil {
 		return err // after the record: this mirror is not in sync, whatever it was
 	}
@@ -171,7 +197,7 @@ func (s *session) begin(level *progress, b *wire.Begin) error {
 	r.unrecorded = ""
 	r.level = nil
 	r.mu.Unlock()
-	st := r.cfg.Store.Get()
+	st = r.cfg.Store.Get()
 	if was && !st.InSync {
 		r.degraded(st.Reason)
 	}
@@ -297,6 +323,9 @@ func (s *session) finish(err error) error {
 	case errors.As(err, &leave):
 		// Recorded first, said afterwards (design, section 8). A failure to
 		// record is logged and shown by Status; the primary hears it anyway.
+		if at := s.applier.progress(); leave.clean {
+			leave.at = &at
+		}
 		_ = s.r.leave(leave)
 		_ = s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: leave.reason, NotInSync: true})
 	case errors.Is(err, errProtocol), errors.Is(err, wire.ErrCorrupt):

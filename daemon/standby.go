@@ -100,7 +100,7 @@ func (n *node) demote() error {
 	if err := n.store.Update(func(s *State) error {
 		s.Name = n.cfg.Name
 		if s.Role == Primary {
-			s.Role, s.InSync, s.Set, s.ArchiveUntilJoined = Mirror, false, nil, true
+			s.Role, s.InSync, s.Set, s.ArchiveUntilJoined, s.Stopped = Mirror, false, nil, true, nil
 			s.Reason = "it was the primary and has not been brought level since"
 		}
 		return nil

@@ -80,8 +80,21 @@ type State struct {
 	// LastVerify is what the last verify of this reign has found; nil: none was.
 	LastVerify *admin.LastVerify `json:"last_verify,omitempty"`
 
-	Clean bool                 `json:"clean"` // the last stop was a clean one
-	Peers map[string]op.NodeID `json:"peers"` // node last met at an address
+	// Stopped is where a clean stop left the node. It is gone before the replica
+	// changes again.
+	Stopped *Stopped             `json:"stopped,omitempty"`
+	Peers   map[string]op.NodeID `json:"peers"` // node last met at an address
+}
+
+// Stopped is the position of a node that was stopped cleanly: its replica is on
+// stable storage, and has every op up to there and nothing else.
+type Stopped struct {
+	Line   op.Line `json:"line"`
+	LSN    op.LSN  `json:"lsn"`
+	Offset uint64  `json:"offset"` // see progress
+	Commit op.LSN  `json:"commit"`
+	Strict bool    `json:"strict"`
+	Member bool    `json:"member"` // it was in sync
 }
 
 // EpochStart says when a reign began.
@@ -112,6 +125,10 @@ func (s *State) clone() State {
 	c.Policy.Set = slices.Clone(s.Policy.Set)
 	c.Policy.Members = slices.Clone(s.Policy.Members)
 	c.Peers = maps.Clone(s.Peers)
+	if s.Stopped != nil {
+		stopped := *s.Stopped
+		c.Stopped = &stopped
+	}
 	return c
 }
 

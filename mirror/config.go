@@ -99,6 +99,10 @@ type Config struct {
 	Peers []PeerConfig
 	Dial  func(ctx context.Context, addr string) (*wire.Session, error)
 
+	// Follows is where the line before this one ended, if it was drained and
+	// nothing was changed since. A mirror at just that position resumes.
+	Follows *op.Position
+
 	// Set is the in-sync set as the last line of this reign left it. Its
 	// members must come back or be expelled before anything is acknowledged
 	// (RULES.md 11).

@@ -28,7 +28,7 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 	hello := wire.Hello{
 		Protocol: wire.Protocol, MinProtocol: wire.MinProtocol, Software: l.cfg.Software,
 		Volume: l.cfg.Volume, Node: l.cfg.Self, Name: l.cfg.Name, Line: l.cfg.Line,
-		Oldest: l.ring.oldest(), Next: l.ring.next,
+		Oldest: l.ring.oldest(), Next: l.ring.next, Follows: l.cfg.Follows,
 	}
 	l.mu.Unlock()
 	if err := tell(control, wire.KindHello, hello); err != nil {
@@ -42,10 +42,12 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 		return err
 	}
 	resume := a.Resume != nil && a.Resume.Line == l.cfg.Line && p.resumeAt(a.Resume.LSN)
-	if !resume {
+	if !resume || !a.InSync {
 		if err := l.expel(ctx, a.Node, "it came back without its session"); err != nil {
 			return err
 		}
+	}
+	if !resume {
 		p.startOver(&a)
 	}
 	if err := tell(control, wire.KindBegin, wire.Begin{Resume: resume, Policy: l.policy()}); err != nil {

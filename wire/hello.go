@@ -25,6 +25,9 @@ type Hello struct {
 	Line        op.Line   `json:"line"`
 	Oldest      op.LSN    `json:"oldest"` // the ring holds [Oldest, Next)
 	Next        op.LSN    `json:"next"`
+	// Follows is the end of the line before, after a clean stop of the primary. A
+	// mirror in sync that stands just there resumes at LSN 0 of this line.
+	Follows *op.Position `json:"follows,omitempty"`
 }
 
 // Answer is the mirror's reply. It has recorded nothing yet.
