@@ -43,9 +43,6 @@ func (c Config) prepared() (Config, error) {
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 10 * time.Second
 	}
-	if c.CheckpointEvery == 0 {
-		c.CheckpointEvery = 15 * time.Second
-	}
 	c.Mirror = c.Mirror.withDefaults()
 	if err := c.checkAddrs(c.Mirror.Peers); err != nil {
 		return c, err
@@ -84,7 +81,8 @@ func (m *Mirroring) config(peers []mirror.PeerConfig) mirror.Config {
 	return mirror.Config{
 		Sync: m.Sync, Rules: m.Rules, MinInSync: m.MinInSync, OnShortage: m.OnShortage,
 		AckTimeout: m.AckTimeout, Heartbeat: m.Heartbeat, RingBytes: m.RingBytes, Peers: peers,
-		ResyncRate: m.ResyncRate, VerifyRate: m.VerifyRate,
+		CheckpointEvery: m.CheckpointEvery,
+		ResyncRate:      m.ResyncRate, VerifyRate: m.VerifyRate,
 	}
 }
 
@@ -100,6 +98,9 @@ func (m Mirroring) withDefaults() Mirroring {
 	}
 	if m.Heartbeat == 0 {
 		m.Heartbeat = time.Second
+	}
+	if m.CheckpointEvery == 0 {
+		m.CheckpointEvery = 15 * time.Second
 	}
 	if m.RingBytes == 0 {
 		m.RingBytes = 256 << 20

@@ -43,10 +43,6 @@ type Config struct {
 	// and to bring the mirrors level with a last barrier. 0 is 10 s.
 	StopTimeout time.Duration
 
-	// CheckpointEvery is the time between two looks for what need not be compared
-	// any more after a crash. 0 is 15 s.
-	CheckpointEvery time.Duration
-
 	// Waits, if not nil, is called before what is likely to wait for the replica's
 	// disk; see Processors.
 	Waits func()
@@ -69,8 +65,11 @@ type Mirroring struct {
 	MinInSync  int             // default 0: go on alone
 	OnShortage mirror.Shortage // default block
 	RingBytes  int64           // default 256 MiB
-	ResyncRate int64           // default 0: no limit
-	VerifyRate int64           // default 0: no limit
+	// CheckpointEvery is how often a node syncs its replica and forgets what need
+	// not be compared any more after a crash. Default 15 s.
+	CheckpointEvery time.Duration
+	ResyncRate      int64 // default 0: no limit
+	VerifyRate      int64 // default 0: no limit
 	// VerifyEvery is how long after a verify the primary begins the next one by
 	// itself. 0: never.
 	VerifyEvery time.Duration

@@ -179,7 +179,7 @@ func (r *reign) committer(t term) (fs.Committer, error) {
 	s, cfg := n.store.Get(), n.cfg.Mirror.config(t.peers)
 	cfg.Line, cfg.Volume, cfg.Self, cfg.Name, cfg.Set = t.line, s.Volume, s.Node, s.Name, t.set
 	cfg.Follows = t.follows
-	cfg.Regions, cfg.CheckpointEvery = n.store.Regions(), n.cfg.CheckpointEvery
+	cfg.Regions = n.store.Regions()
 	cfg.Tree, cfg.Register, cfg.Software, cfg.Logger, cfg.Event = n.tree, r, n.software(), n.log, n.event
 	cfg.Dial = func(ctx context.Context, addr string) (*wire.Session, error) {
 		return n.dial(ctx, addr, wire.LaneOps)
@@ -205,7 +205,7 @@ func (r *reign) run(ctx context.Context, files *fs.FS) error {
 	if r.alone.regions == nil {
 		return nil
 	}
-	forget := beginCheckpoints(r.node.cfg.CheckpointEvery, func() {
+	forget := beginCheckpoints(r.node.cfg.Mirror.CheckpointEvery, func() {
 		if err := r.alone.checkpoint(); err != nil {
 			r.node.log.Error("regions are kept that need no comparison any more", "error", err)
 		}

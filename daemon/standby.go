@@ -72,7 +72,7 @@ func (n *node) newStandby() *standby {
 // beginStandby returns a standby that makes checkpoints, which forget ends.
 func (n *node) beginStandby() *standby {
 	s := n.newStandby()
-	s.forget = beginCheckpoints(n.cfg.CheckpointEvery, s.checkpoint)
+	s.forget = beginCheckpoints(n.cfg.Mirror.CheckpointEvery, s.checkpoint)
 	return s
 }
 

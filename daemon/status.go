@@ -20,6 +20,7 @@ func (n *node) Status() admin.Status {
 	s.Running, s.PID, s.Started = true, os.Getpid(), n.started
 	s.Replica, s.StateDir, s.Mountpoint = n.cfg.Replica, n.cfg.StateDir, n.cfg.Mountpoint
 	s.Version = n.cfg.Version
+	s.Hot, s.Stale = n.store.Regions().Count()
 	if n.peers != nil {
 		s.Listen = n.peers.Addr().String()
 	}

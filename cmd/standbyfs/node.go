@@ -70,7 +70,8 @@ func nodeConfig(s *config.Settings) (daemon.Config, error) {
 		Mirror: daemon.Mirroring{
 			Sync: mirror.Level(s.Sync), AckTimeout: s.AckTimeout, Heartbeat: s.Heartbeat,
 			MinInSync: s.MinInSync, OnShortage: mirror.Shortage(s.OnShortage), RingBytes: s.Ring,
-			ResyncRate: s.ResyncRate, VerifyRate: s.VerifyRate, VerifyEvery: s.VerifyEvery,
+			CheckpointEvery: s.CheckpointEvery,
+			ResyncRate:      s.ResyncRate, VerifyRate: s.VerifyRate, VerifyEvery: s.VerifyEvery,
 		},
 	}
 	for _, r := range s.Rules {

@@ -69,6 +69,10 @@ type Status struct {
 
 	Mirroring *mirror.Status `json:"mirroring,omitempty"`
 	Receiving *Receiving     `json:"receiving,omitempty"`
+	// Hot is how many regions would have to be compared after a crash of this node
+	// alone, Stale how many another one that was here lacks or may have wrong.
+	Hot   int               `json:"hot_regions"`
+	Stale map[op.NodeID]int `json:"stale_regions,omitempty"`
 	// LastVerify is a primary's: what its last verify has found.
 	LastVerify *LastVerify `json:"last_verify,omitempty"`
 	Events     []Event     `json:"events,omitempty"`

@@ -226,6 +226,20 @@ func (s *Store) Hot() []Mark {
 	return s.hot.Marks()
 }
 
+// Count returns how many hot regions there are, and how many of each other node
+// that is known are stale.
+func (s *Store) Count() (hot int, stale map[op.NodeID]int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stale = make(map[op.NodeID]int, len(s.stale))
+	for n, m := range s.stale {
+		if m.Len() > 0 {
+			stale[n] = m.Len()
+		}
+	}
+	return s.hot.Len(), stale
+}
+
 // Stale returns the map of n.
 func (s *Store) Stale(n op.NodeID) []Mark {
 	s.mu.Lock()

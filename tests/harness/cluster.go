@@ -88,6 +88,9 @@ func NewCluster(t testing.TB, o Options) *Cluster {
 	if m.Heartbeat == 0 {
 		m.Heartbeat = min(500*time.Millisecond, m.AckTimeout/5)
 	}
+	if m.CheckpointEvery == 0 {
+		m.CheckpointEvery = 300 * time.Millisecond
+	}
 	peers := m.Peers // their modes; the addresses are the proxies'
 	m.Peers = nil
 	for i := range o.Mirrors {

@@ -157,6 +157,7 @@ func arguments(n *Node) []string {
 	for flag, value := range map[string]string{
 		"--sync": string(m.Sync), "--on-shortage": string(m.OnShortage),
 		"--ack-timeout": duration(m.AckTimeout), "--heartbeat": duration(m.Heartbeat),
+		"--checkpoint-every": duration(m.CheckpointEvery),
 		"--shutdown-timeout": duration(n.Config.StopTimeout), "--log-level": "debug",
 	} {
 		if value != "" {

@@ -29,8 +29,9 @@ type Settings struct {
 	AckTimeout      time.Duration
 	Heartbeat       time.Duration
 	MinInSync       int
-	OnShortage      string        // "block" or "fail"
-	Ring            int64         // bytes
+	OnShortage      string // "block" or "fail"
+	Ring            int64  // bytes
+	CheckpointEvery time.Duration
 	ResyncRate      int64         // bytes a second, 0: no limit
 	VerifyRate      int64         // the same
 	VerifyEvery     time.Duration // 0: never
@@ -120,6 +121,8 @@ func Keys() []Key {
 			Doc: "a mirror that does not answer for this long leaves the in-sync set"},
 		{Name: "heartbeat", Kind: "DURATION", Default: "500ms", parse: duration(func(s *Settings) *time.Duration { return &s.Heartbeat }),
 			Doc: "how often nodes give each other a sign of life"},
+		{Name: "checkpoint_every", Kind: "DURATION", Default: "15s", parse: duration(func(s *Settings) *time.Duration { return &s.CheckpointEvery }),
+			Doc: "how often a node syncs its replica and forgets what need not be compared after a crash"},
 		{Name: "min_in_sync", Kind: "NUMBER", Default: "0", parse: count(func(s *Settings) *int { return &s.MinInSync }),
 			Doc: "how many mirrors must be in sync for a change to be acknowledged; 0 goes on alone"},
 		{Name: "on_shortage", Default: "block", parse: choice(func(s *Settings) *string { return &s.OnShortage }, "block", "fail"),
