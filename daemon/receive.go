@@ -367,7 +367,8 @@ func (s *Stopped) resumed() *progress {
 	if s == nil {
 		return nil
 	}
-	return &progress{line: s.Line, applied: s.LSN, offset: s.Offset, commit: s.Commit, strict: s.Strict}
+	// What was strict has been synced since: a join that was on its way may come.
+	return &progress{line: s.Line, applied: s.LSN, offset: s.Offset, commit: s.Commit, strict: s.Strict, synced: s.Strict}
 }
 
 // degraded tells everybody that the node is not in sync any more.

@@ -203,6 +203,11 @@ func TestRates(t *testing.T) {
 		t.Errorf("a verify of %d bytes at 8 MiB/s took %v", size, took)
 	}
 	c.Mirrors[0].MustStop()
+	for _, gone := range []string{c.Mirrors[0].StateDir, c.Mirrors[0].InReplica("file")} {
+		if err := os.RemoveAll(gone); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c.Mirrors[0].Start(daemon.Mirror)
 	began = time.Now()
 	c.Primary.Until("it is in resync", func(s admin.Status) bool { return s.Mirroring.Peers[0].State == mirror.StateResync })

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
@@ -105,27 +107,41 @@ var disturbances = map[string]func(t *testing.T, c *harness.Cluster, i int, r *r
 		c.Nets[i].Set(harness.MustFault("delay(3ms) up:slow(2000000)"))
 		return func() { c.Nets[i].Set(harness.Good) }
 	},
-	// The mirror is stopped and comes back: everything is compared while the
-	// run goes on.
+	// The mirror is stopped and comes back: resumed from the ring.
 	"restart": func(t *testing.T, c *harness.Cluster, i int, _ *rand.Rand) func() {
 		c.Mirrors[i].MustStop()
 		return func() { c.Mirrors[i].Start(daemon.Mirror) }
 	},
-	// While it is away somebody spoils its replica.
+	// It comes back as after a kill: what was hot is compared while the run goes on.
+	"kill": func(t *testing.T, c *harness.Cluster, i int, _ *rand.Rand) func() {
+		m := c.Mirrors[i]
+		m.MustStop()
+		edit(t, m, func(s *daemon.Store) error {
+			return s.Update(func(s *daemon.State) error { s.Stopped = nil; return nil })
+		})
+		return func() { m.Start(daemon.Mirror) }
+	},
+	// While it is away somebody spoils its replica, and what it knew is lost:
+	// everything is compared.
 	"spoil": func(t *testing.T, c *harness.Cluster, i int, r *rand.Rand) func() {
 		m := c.Mirrors[i]
 		m.MustStop()
-		spoil(t, m.Replica, r)
+		spoil(t, m, r)
 		return func() { m.Start(daemon.Mirror) }
 	},
 }
 
 // spoil makes random changes in a replica, such as no restart would leave
 // behind: it runs a sequence of its own in each of its directories.
-func spoil(t *testing.T, replica string, r *rand.Rand) {
+func spoil(t *testing.T, m *harness.Node, r *rand.Rand) {
 	t.Helper()
+	edit(t, m, func(s *daemon.Store) error {
+		return s.Regions().Forget(func(also func(*bolt.Tx) error) error {
+			return s.Update(func(s *daemon.State) error { s.Stopped = nil; return nil }, also)
+		})
+	})
 	var dirs []string
-	err := filepath.WalkDir(replica, func(path string, d os.DirEntry, err error) error {
+	err := filepath.WalkDir(m.Replica, func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() && len(dirs) < 8 {
 			dirs = append(dirs, path)
 		}
@@ -143,6 +159,18 @@ func spoil(t *testing.T, replica string, r *rand.Rand) {
 			w.Do(s)
 		}
 		w.Close()
+	}
+}
+
+// edit changes what a stopped node durably knows.
+func edit(t *testing.T, n *harness.Node, change func(*daemon.Store) error) {
+	t.Helper()
+	s, err := daemon.OpenStore(n.StateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(change(s), s.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 

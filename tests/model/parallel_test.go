@@ -101,7 +101,7 @@ func TestParallelMirrored(t *testing.T) {
 				m := c.Mirrors[r.IntN(2)]
 				m.MustStop()
 				if round%2 == 1 {
-					spoil(t, m.Replica, r)
+					spoil(t, m, r)
 				}
 				// A process that a crew is just starting has, for a moment, a copy of
 				// the descriptor that the mirror's directory was locked by.
