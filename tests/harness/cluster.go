@@ -13,6 +13,7 @@ import (
 	"github.com/standbyfs/standbyfs/daemon"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror"
+	"github.com/standbyfs/standbyfs/tests/disk"
 )
 
 // Options says what cluster to set up.
@@ -25,6 +26,11 @@ type Options struct {
 	Adopt func(replica string)
 	// Disks gives nodes, by name, a small disk of their own.
 	Disks map[string]DiskOptions
+	// Drives are directories that lie on a drive of so many bytes, which can
+	// lose power, and Layers are those whose calls can fail: NAME of a node is
+	// all it has, NAME/replica and NAME/replica.standbyfs are parts.
+	Drives map[string]int64
+	Layers []string
 }
 
 // DiskOptions says how big a node's disk is and what is on it.
@@ -40,6 +46,8 @@ type Cluster struct {
 	Mirrors []*Node
 	Nets    []*Proxy // Nets[i] leads to Mirrors[i]
 	Disks   map[string]*Disk
+	Drives  map[string]*disk.Drive
+	Layers  map[string]*disk.Layer
 
 	t testing.TB
 }
@@ -60,7 +68,13 @@ func NewCluster(t testing.TB, o Options) *Cluster {
 	if o.Processes {
 		launch = asProcess
 	}
-	c := &Cluster{t: t, Disks: map[string]*Disk{}}
+	c := &Cluster{t: t, Disks: map[string]*Disk{}, Drives: map[string]*disk.Drive{}, Layers: map[string]*disk.Layer{}}
+	for name, size := range o.Drives {
+		c.Drives[name] = disk.NewDrive(t, filepath.Join(dir, name), size)
+	}
+	for _, name := range o.Layers {
+		c.Layers[name] = disk.NewLayer(t, filepath.Join(dir, name))
+	}
 	for name, d := range o.Disks {
 		at := filepath.Join(dir, name)
 		if d.ReplicaOnly {

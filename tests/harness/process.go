@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/standbyfs/standbyfs/daemon"
+	"github.com/standbyfs/standbyfs/tests/disk"
 )
 
 // binaryEnv names the program to test. Main sets it; whoever sets it before
@@ -29,6 +30,9 @@ const binaryEnv = "TEST_STANDBYFS_BINARY"
 //
 //	func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 func Main(m *testing.M) int {
+	if disk.Serves() {
+		return disk.Main(m)
+	}
 	NoUmask()
 	if os.Getenv(binaryEnv) != "" {
 		return m.Run()
