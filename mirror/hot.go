@@ -11,9 +11,10 @@ import (
 )
 
 // heat records what o is about to change, before the change (RULES.md 1,
-// HotPrimary).
+// HotPrimary). A name that mirrors do not know changes the time of a directory
+// that they may know; nothing else of it is theirs.
 func (l *Log) heat(o *op.Op) (region.Ticket, error) {
-	if l.cfg.Regions == nil || !l.travels(o.Path) && !l.travels(o.Path2) {
+	if l.cfg.Regions == nil || !o.Kind.Namespace() && !l.travels(o.Path) && !l.travels(o.Path2) {
 		return region.Ticket{}, nil
 	}
 	return l.cfg.Regions.Begin(o, l.look)
