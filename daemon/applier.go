@@ -48,6 +48,9 @@ type progress struct {
 	// resync, it is reported and the primary repairs the path.
 	strict bool
 	synced bool // the replica was synced since it became strict: a join may come
+	// suspect and repair are the last LSN of each: an op that did not fit, and one
+	// that repairs. Before a repair that follows it, a suspect may not be right yet.
+	suspect, repair op.LSN
 }
 
 // applier is the pipeline of one session. Its goroutine is the session's; only
@@ -61,9 +64,10 @@ type applier struct {
 	primary string    // name, for reasons
 	conn    net.Conn
 
-	// What the Receiver wants to know. The first two are called with step held
+	// What the Receiver wants to know. The first three are called with step held
 	// and must not wait for the applier.
 	joined   func() // recorded: this node is in sync
+	whole    func() // recorded: the replica is consistent
 	expelled func(reason string)
 	changed  func()
 
@@ -73,6 +77,8 @@ type applier struct {
 	stop      atomic.Pointer[stopReason] // once set, nothing more is applied
 	entryOp   op.Op                      // reused by stage 2
 	resumable bool                       // set by run at its end
+	mixed     bool                       // State.Mixed; owned by stage 3
+	async     bool                       // this mirror follows and never joins
 
 	// step is held while one entry is applied: whoever takes it sees the
 	// replica between two entries. It is taken before mu.
@@ -91,7 +97,10 @@ func newApplier(s *session, at progress, resumed bool) *applier {
 		primary: s.hello.Name,
 		at:      at,
 	}
-	a.joined, a.expelled, a.changed = s.r.joined, s.r.degraded, s.r.cfg.Changed
+	a.joined, a.whole, a.expelled, a.changed = s.r.joined, s.r.cfg.Consistent, s.r.degraded, s.r.cfg.Changed
+	st := s.r.cfg.Store.Get()
+	a.mixed = st.Mixed
+	a.async = slices.ContainsFunc(st.Policy.Members, func(m wire.Member) bool { return m.Node == a.self && m.Mode == modeAsync })
 	if a.newSyncer = s.r.newSyncer; a.newSyncer == nil {
 		a.newSyncer = func(after func()) syncer { return tree.NewSyncer(after) }
 	}
@@ -236,13 +245,12 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 		return a.membership(lsn, o)
 	case o.Kind == op.Check || o.Flags&op.Compare != 0:
 		err = a.repair(lsn, o)
-	case o.Kind == op.Put && o.Flags&op.Partial != 0:
-		err = a.put(lsn, o)
 	case o.Kind == op.Fsync:
-	case a.at.strict:
-		err = a.tree.Apply(o)
 	default:
-		err = a.tree.ApplyLenient(o)
+		err = a.change(lsn, o)
+	}
+	if o.Kind.Repair() && o.Flags&op.Compare == 0 {
+		a.advance(func(at *progress) { at.repair = lsn })
 	}
 	if err == nil && o.Flags&op.Barrier != 0 {
 		err = a.sync(lsn, o)
@@ -250,6 +258,8 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 	switch {
 	case err == nil:
 		return nil
+	case isLeave(err):
+		return err
 	case a.at.strict || disksFault(err):
 		return applyError(o, err)
 	default:
@@ -257,8 +267,25 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 		if o.Kind.TwoPaths() {
 			suspect.Path2 = []byte(o.Path2)
 		}
+		a.advance(func(at *progress) { at.suspect = lsn })
 		return a.acks.report(suspect)
 	}
+}
+
+// change makes the change.
+func (a *applier) change(lsn op.LSN, o *op.Op) error {
+	if !a.at.strict {
+		if err := a.mix(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case o.Kind == op.Put && o.Flags&op.Partial != 0:
+		return a.put(lsn, o)
+	case a.at.strict:
+		return a.tree.Apply(o)
+	}
+	return a.tree.ApplyLenient(o)
 }
 
 // put makes an object equal of which the primary looks at parts only. It has to
@@ -269,6 +296,19 @@ func (a *applier) put(lsn op.LSN, o *op.Op) error {
 		return err
 	}
 	return a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportNew, Path: []byte(o.Path)})
+}
+
+// mix records, durably before the first change of a resync, that the replica is
+// of no single moment from here on.
+func (a *applier) mix() error {
+	if a.mixed {
+		return nil
+	}
+	if err := a.store.Update(func(st *State) error { st.Mixed = true; return nil }); err != nil {
+		return &leaveError{reason: "state not recorded: " + err.Error(), err: err}
+	}
+	a.mixed = true
+	return nil
 }
 
 // repair compares what the op describes with what is here. Putting it right is
@@ -322,6 +362,7 @@ func (a *applier) membership(lsn op.LSN, o *op.Op) error {
 		switch {
 		case join && self:
 			st.InSync, st.Reason, st.ArchiveUntilJoined = true, "", false
+			st.level(time.Now())
 		case self:
 			st.InSync, st.Reason = false, "expelled by "+a.primary
 		}
@@ -334,7 +375,9 @@ func (a *applier) membership(lsn op.LSN, o *op.Op) error {
 	case join && self:
 		// RULES.md 3, KeepPastJoin.
 		a.regions.Restart(lsn)
+		a.mixed = false
 		a.joined()
+		a.whole()
 	case self:
 		a.advance(func(at *progress) { at.synced = false })
 		if was {
@@ -375,7 +418,18 @@ func (a *applier) prepare() (op.LSN, error) {
 		return 0, err
 	}
 	a.step.Lock()
+	defer a.step.Unlock()
 	a.advance(func(at *progress) { at.synced = true })
-	a.step.Unlock()
+	// No entry will say so of a mirror that never joins.
+	if !a.async || a.at.suspect > a.at.repair {
+		return lsn, nil
+	}
+	if err := a.store.Update(func(st *State) error { st.level(time.Now()); return nil }); err != nil {
+		err = &leaveError{reason: "state not recorded: " + err.Error(), err: err}
+		a.halt(err)
+		return 0, err
+	}
+	a.mixed = false
+	a.whole()
 	return lsn, nil
 }

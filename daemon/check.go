@@ -40,6 +40,13 @@ func (c Config) prepared() (Config, error) {
 		}
 		c.Name = filepath.Base(c.Replica) + "@" + name
 	}
+	switch c.KeepConsistent {
+	case "":
+		c.KeepConsistent = KeepAuto
+	case KeepAuto, KeepOn, KeepOff:
+	default:
+		return c, fmt.Errorf("keep_consistent %q: want %s, %s or %s", c.KeepConsistent, KeepAuto, KeepOn, KeepOff)
+	}
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 10 * time.Second
 	}

@@ -30,6 +30,10 @@ type Config struct {
 	// Mirror is how a primary mirrors. A mirror keeps it for its promotion.
 	Mirror Mirroring
 
+	// KeepConsistent says whether a mirror keeps its last consistent state during a
+	// resync; "" is KeepAuto.
+	KeepConsistent Keep
+
 	// TLS admits peers; nil is plain TCP, which is refused beyond loopback
 	// unless Insecure is set.
 	TLS      *wire.TLS

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -14,7 +15,7 @@ import (
 // itself, and of the nodes it could reach. It decides by nothing else.
 type outlook struct {
 	Self   State
-	Mixed  bool      // in the middle of a resync: the replica is of no single moment
+	Take   string    // which state of a mixed replica is asked for, as in admin.PromoteRequest
 	Live   string    // the primary whose session still lives; "" without one
 	Heard  time.Time // when a primary was last heard; zero if never
 	Now    time.Time
@@ -54,7 +55,7 @@ type ruling struct {
 func rule(v outlook) ruling {
 	r := ruling{Epoch: op.Epoch{Number: v.Self.Epoch.Number + 1, Owner: v.Self.Node}}
 	if !v.Self.InSync {
-		r.Refuse = append(r.Refuse, "this mirror is not in sync"+because(v.Self.Reason))
+		r.Refuse = append(r.Refuse, "this mirror is not in sync"+because(v.Self.Reason)+v.standing())
 	}
 	if v.Live != "" {
 		r.Refuse = append(r.Refuse, fmt.Sprintf("the primary %s is alive and connected: stop it first", v.Live))
@@ -156,13 +157,42 @@ func (v outlook) worth(r ruling, mirrors, need, reached int) []string {
 		text = append(text, fmt.Sprintf("the primary has been silent since %s (%s): what it acknowledged without this mirror is not here",
 			v.Heard.UTC().Format(time.RFC3339), v.Now.Sub(v.Heard).Round(time.Second)))
 	}
-	switch {
-	case v.Mixed || !v.Self.InSync && v.Self.ArchiveUntilJoined:
-		text = append(text, "what may be lost: this replica is in the middle of a resync, or was never brought level with its last primary; files may be missing, old, or old and new in one")
-	case !v.Self.InSync:
-		text = append(text, "what may be lost: everything since this mirror left the in-sync set"+because(v.Self.Reason))
+	switch s := v.Self; {
+	case v.older():
+		text = append(text, fmt.Sprintf("what may be lost: everything since %s: a resync had begun to change this replica, and the consistent state from before it is taken", v.ago(s.Kept.AsOf)))
+	case s.Mixed && s.Kept != nil:
+		text = append(text, mixedText+", as you asked for")
+	case s.Mixed:
+		text = append(text, mixedText+"; nothing older is kept"+because(s.NotKept))
+	case !s.InSync:
+		text = append(text, "what may be lost: everything since this mirror left the in-sync set"+because(s.Reason)+v.standing())
 	}
 	return text
+}
+
+const mixedText = "what may be lost: this replica is mixed: a resync had begun to change it and did not end, so parts of it are older than others; files may be missing, old, or old and new in one"
+
+// older reports whether the consistent state from before a resync is taken.
+func (v outlook) older() bool {
+	return v.Self.Mixed && v.Self.Kept != nil && v.Take != admin.TakeMixed
+}
+
+// standing says what --force would find on a mirror that is not in sync.
+func (v outlook) standing() string {
+	switch s := v.Self; {
+	case s.Mixed && s.Kept != nil:
+		return fmt.Sprintf(", and its replica is mixed; a consistent state of %s is kept", v.ago(s.Kept.AsOf))
+	case s.Mixed:
+		return ", and its replica is mixed: parts of it are older than others, and nothing older is kept" + because(s.NotKept)
+	case !s.AsOf.IsZero():
+		return ", its replica is of " + v.ago(s.AsOf)
+	}
+	return ""
+}
+
+// ago says when t was and how long that is from now.
+func (v outlook) ago(t time.Time) string {
+	return fmt.Sprintf("%s (%s old)", t.UTC().Format(time.RFC3339), admin.Age(v.Now.Sub(t)))
 }
 
 func (v outlook) doubt(r ruling, mirrors, need, reached int) string {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -53,6 +54,13 @@ func reached(id op.NodeID, set ...op.NodeID) other {
 
 func unreached(id op.NodeID) other {
 	return other{Addr: nodeNames[id] + ":1", Err: errors.New("connection refused")}
+}
+
+// keptSince makes the replica mixed, with a consistent state of so long ago.
+func keptSince(ago time.Duration) func(*outlook) {
+	return func(v *outlook) {
+		v.Self.InSync, v.Self.Mixed, v.Self.Kept = false, true, &Kept{AsOf: v.Now.Add(-ago)}
+	}
 }
 
 // TestRule is rule 14 of RULES.md, row by row.
@@ -104,8 +112,16 @@ func TestRule(t *testing.T) {
 
 		{name: "not in sync", view: changed(mirrorB(1, nodeB), func(v *outlook) { v.Self.InSync, v.Self.Reason = false, "expelled by alpha" }), number: 5,
 			refuse: "this mirror is not in sync: expelled by alpha", says: []string{"what may be lost: everything since this mirror left the in-sync set: expelled by alpha"}},
-		{name: "in the middle of a resync", view: changed(mirrorB(1, nodeB), func(v *outlook) { v.Self.InSync, v.Mixed = false, true }), number: 5,
-			refuse: "this mirror is not in sync", says: []string{"what may be lost: this replica is in the middle of a resync"}},
+		{name: "not in sync since a known moment", view: changed(mirrorB(1, nodeB), func(v *outlook) { v.Self.InSync, v.Self.AsOf = false, v.Now.Add(-time.Hour) }), number: 5,
+			refuse: "its replica is of 2026-11-23T00:01:30Z (1h0m0s old)", says: []string{"its replica is of 2026-11-23T00:01:30Z (1h0m0s old)"}},
+		{name: "in the middle of a resync", view: changed(mirrorB(1, nodeB), func(v *outlook) { v.Self.InSync, v.Self.Mixed, v.Self.NotKept = false, true, "no reflinks" }), number: 5,
+			refuse: "and its replica is mixed: parts of it are older than others, and nothing older is kept: no reflinks",
+			says:   []string{"what may be lost: this replica is mixed", "nothing older is kept: no reflinks"}},
+		{name: "in the middle of a resync, with a consistent state", view: changed(mirrorB(1, nodeB), keptSince(3*time.Minute)), number: 5,
+			refuse: "a consistent state of 2026-11-23T00:58:30Z (3m0s old) is kept",
+			says:   []string{"everything since 2026-11-23T00:58:30Z (3m0s old)", "the consistent state from before it is taken"}},
+		{name: "the mixed state is asked for", view: changed(mirrorB(1, nodeB), func(v *outlook) { keptSince(3 * time.Minute)(v); v.Take = admin.TakeMixed }), number: 5,
+			refuse: "is kept", says: []string{"what may be lost: this replica is mixed", "as you asked for"}},
 		{name: "the primary lives", view: changed(mirrorB(1, nodeB), func(v *outlook) { v.Live = "alpha" }), number: 5,
 			refuse: "the primary alpha is alive and connected: stop it first"},
 		{name: "the primary answers", view: with(mirrorB(1, nodeB), altered(reached(nodeA, nodeB), func(o *other) { o.Role = string(Primary) })), number: 5,

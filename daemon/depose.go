@@ -45,6 +45,7 @@ func (r *reign) stepDown(epoch op.Epoch, by string) error {
 		s.See(epoch, 0, time.Now().UTC())
 		s.Role, s.InSync, s.Set, s.ArchiveUntilJoined = Mirror, false, nil, true
 		s.Reason = fmt.Sprintf("deposed by %s with epoch %s", by, epoch)
+		s.level(time.Now())
 		return nil
 	}); err != nil {
 		return err

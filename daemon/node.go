@@ -15,6 +15,7 @@
 //	state.go, events.go, lock.go   what a node durably knows, and that it alone knows it
 //	acks.go, fault.go, refuse.go, session.go   parts of a mirror's session
 //	verify.go   when a primary verifies by itself, and what is kept of it
+//	keep.go     a mirror's last consistent state during a resync; exchange.go takes it
 //	status.go   what a node shows
 //	notify.go   what it tells the service manager
 package daemon
@@ -45,6 +46,7 @@ type node struct {
 	store   *Store
 	lock    *Lock
 	tree    *tree.Tree
+	keeper  *keeper
 	admin   net.Listener
 	peers   net.Listener // nil: nobody can connect
 	started time.Time
@@ -112,6 +114,7 @@ func (n *node) open(ctx context.Context) error {
 	if n.cfg.Waits != nil {
 		n.tree.Waits = n.cfg.Waits
 	}
+	n.keeper = newKeeper(n.cfg.KeepConsistent, n.store, n.tree, n.log, n.event)
 	if n.cfg.Listen != "" {
 		var lc net.ListenConfig
 		if n.peers, err = lc.Listen(ctx, "tcp", n.cfg.Listen); err != nil {
@@ -127,6 +130,9 @@ func (n *node) open(ctx context.Context) error {
 // close gives back what open took, as far as it came.
 func (n *node) close() error {
 	var errs []error
+	if n.keeper != nil {
+		n.keeper.close()
+	}
 	if n.admin != nil {
 		errs = append(errs, n.admin.Close())
 	}
@@ -169,6 +175,10 @@ func (n *node) serve(ctx context.Context) error {
 
 // run plays the roles, one after the other.
 func (n *node) run(ctx context.Context) error {
+	if err := n.keeper.finish(); err != nil {
+		return err
+	}
+	n.keeper.sweep()
 	if n.cfg.Role == Primary {
 		t, err := n.begin()
 		if err != nil {

@@ -23,12 +23,13 @@ import (
 //  3. fence   all who were reached: they record the new epoch
 //  4. rule    again, with those who really did
 //  5. detach  the own session ends; what was received is applied
-//  6. record  epoch, role and the empty set in one transaction
-//  7. reign   mount, and only then say hello as the primary
+//  6. take    a consistent state for a mixed replica, if one is kept
+//  7. record  epoch, role and the empty set in one transaction
+//  8. reign   mount, and only then say hello as the primary
 //
 // Up to 5 it can be given up, and the node goes on as a mirror. The nodes that
 // were fenced then follow nobody but a higher epoch, so the next attempt takes
-// one. After 6 there is no way back.
+// one. After 7 there is no way back.
 
 // askTimeout bounds the calls to one node. A promotion happens when machines
 // are gone: most of these calls are never answered.
@@ -63,8 +64,9 @@ func (n *node) Promote(ctx context.Context, req admin.PromoteRequest) (admin.Pro
 	}
 }
 
-// promote does the steps 1 to 6 and returns the term to reign in. A promotion
-// that was refused or given up answers p and returns nil.
+// promote does the steps 1 to 7 and returns the term to reign in. A promotion
+// that was refused or given up answers p and returns nil. Its error ends the
+// node: the replica is neither here nor there until the next start.
 func (s *standby) promote(node context.Context, p promotion) (*term, error) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
@@ -73,6 +75,9 @@ func (s *standby) promote(node context.Context, p promotion) (*term, error) {
 	if err != nil {
 		s.node.event("promotion", "not promoted: "+strings.TrimPrefix(err.Error(), "not promoted: "))
 		p.answer <- outcome{err: err}
+		if s.node.store.Get().Exchange != nil {
+			return nil, err
+		}
 		return nil, nil
 	}
 	t.begun = func(err error) {
@@ -97,6 +102,7 @@ func (s *standby) takeOver(ctx, node context.Context, req admin.PromoteRequest) 
 		s.awaitSilence(ctx)
 	}
 	view := s.outlook(n.askAll(ctx, n.whom(peers)))
+	view.Take = req.Take
 	first := rule(view)
 	if len(first.Refuse) > 0 && !req.Force {
 		return nil, result, refused(first)
@@ -118,15 +124,37 @@ func (s *standby) takeOver(ctx, node context.Context, req admin.PromoteRequest) 
 		return nil, result, fmt.Errorf("end the session with the primary: %w", err)
 	}
 	s.detached = true
+	taken, err := n.take(view)
+	if err != nil {
+		return nil, result, err
+	}
 	t := &term{mountpoint: mountpoint, peers: peers}
 	if err := n.record(t, view.Self, first.Epoch, req.Force); err != nil {
 		return nil, result, err
 	}
-	result = admin.PromoteResult{Promised: final.Promised, Text: final.Text, Epoch: final.Epoch}
+	result = admin.PromoteResult{Promised: final.Promised, Text: append(final.Text, taken...), Epoch: final.Epoch}
 	for _, text := range final.Text {
 		n.event("promotion", text)
 	}
 	return t, result, nil
+}
+
+// take makes the replica of a node whose session has ended what the promotion was
+// decided on, and says what it has put aside.
+func (n *node) take(v outlook) ([]string, error) {
+	n.keeper.halt()
+	now := n.store.Get()
+	switch {
+	case now.Mixed != v.Self.Mixed || (now.Kept == nil) != (v.Self.Kept == nil):
+		return nil, errChanged
+	case v.older():
+		aside, err := n.keeper.exchange(v.Now)
+		return []string{"the mixed replica is put aside: remove " + aside + " when you need nothing of it"}, err
+	case now.Mixed && now.Kept != nil:
+		aside, err := n.keeper.leave(v.Now)
+		return []string{"the consistent state of " + v.ago(now.Kept.AsOf) + " is put aside: remove " + aside + " when you need nothing of it"}, err
+	}
+	return nil, nil
 }
 
 func refused(r ruling) error {
@@ -142,7 +170,11 @@ func refused(r ruling) error {
 
 // checkPromotion refuses what could only fail after the epoch is taken.
 func (n *node) checkPromotion(req admin.PromoteRequest) (mountpoint string, peers []mirror.PeerConfig, err error) {
-	if n.store.Get().Volume == "" {
+	s := n.store.Get()
+	if req.Take == admin.TakeConsistent && s.Mixed && s.Kept == nil {
+		return "", nil, admin.Errorf(admin.CodeFailed, "there is no consistent state to take%s (--take mixed takes what there is)", because(s.NotKept))
+	}
+	if s.Volume == "" {
 		return "", nil, admin.Errorf(admin.CodeFailed, "%s is new: it has never been a mirror of anything; start a volume with `standbyfs mount`", n.cfg.Replica)
 	}
 	if mountpoint = req.Mountpoint; mountpoint == "" {
@@ -181,7 +213,7 @@ func (s *standby) awaitSilence(ctx context.Context) {
 // outlook gathers what this node knows itself.
 func (s *standby) outlook(others []other) outlook {
 	m := s.Status()
-	v := outlook{Self: s.node.store.Get(), Mixed: m.Resyncing, Heard: m.LastHeard, Now: time.Now(), Others: others}
+	v := outlook{Self: s.node.store.Get(), Heard: m.LastHeard, Now: time.Now(), Others: others}
 	v.Self.InSync, v.Self.Reason = m.InSync, m.Reason
 	if m.Connected {
 		v.Live = m.Primary
@@ -291,6 +323,7 @@ func (n *node) record(t *term, ruled State, epoch op.Epoch, force bool) error {
 		s.See(epoch, 1, time.Now().UTC())
 		s.Role, s.InSync, s.Reason, s.Set, s.ArchiveUntilJoined = Primary, false, "", nil, false
 		s.LastVerify, s.Paused, s.Stopped = nil, nil, nil // they were of another reign
+		s.Mixed, s.Kept, s.NotKept = false, nil, ""
 		t.enter(s, n.cfg.Mirror)
 		return nil
 	})

@@ -22,6 +22,11 @@ type ReceiverConfig struct {
 	Heartbeat time.Duration // between two signs of life; three without any end a session
 	Logger    *slog.Logger
 	Software  string // name and version, for the messages of both sides
+	// Keep is called before a resync may change the replica. Its error puts the
+	// resync off. Consistent is called once it is recorded that the replica is
+	// consistent again; it must not wait for a session.
+	Keep       func(context.Context) error
+	Consistent func()
 	// Changed is called, without locks held, whenever Status may have changed.
 	Changed func()
 	// Degraded is called when the node has recorded that it is no longer in
@@ -75,6 +80,12 @@ type Receiver struct {
 func NewReceiver(cfg ReceiverConfig) *Receiver {
 	if cfg.Changed == nil {
 		cfg.Changed = func() {}
+	}
+	if cfg.Keep == nil {
+		cfg.Keep = func(context.Context) error { return nil }
+	}
+	if cfg.Consistent == nil {
+		cfg.Consistent = func() {}
 	}
 	if cfg.Degraded == nil {
 		cfg.Degraded = func(string) {}

@@ -92,7 +92,7 @@ func (s *session) greet(ctx context.Context) error {
 	if err := s.control.expect(wire.KindBegin, &begin); err != nil {
 		return fmt.Errorf("begin of %s: %w", s.hello.Name, err)
 	}
-	if err := s.begin(level, &begin); err != nil {
+	if err := s.begin(ctx, level, &begin); err != nil {
 		_ = s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: err.Error()}) // a courtesy
 		return fmt.Errorf("begin with %s: %w", s.hello.Name, err)
 	}
@@ -146,7 +146,7 @@ func (s *session) resume(level *progress, st *State) *progress {
 // begin records what has to be durable before the first frame. For a resync
 // that is one transaction: the epoch, 'not in sync' and what goes with them
 // (RULES.md 7, EpochPersist, MemberFirst, ArchiveDurable).
-func (s *session) begin(level *progress, b *wire.Begin) error {
+func (s *session) begin(ctx context.Context, level *progress, b *wire.Begin) error {
 	h, r := &s.hello, s.r
 	st := r.cfg.Store.Get()
 	from := s.resume(level, &st)
@@ -178,19 +178,7 @@ func (s *session) begin(level *progress, b *wire.Begin) error {
 	if err != nil {
 		return err
 	}
-	at := progress{line: h.Line, applied: h.Next - 1}
-	if b.Resume {
-		at = *from
-		if from != level && level.line != h.Line {
-			// All up to the end of the last line is committed.
-			r.cfg.Store.Regions().Restart(0)
-		}
-	} else if err := r.cfg.Tree.Settle(); err != nil {
-		return err // after the record: this mirror is not in sync, whatever it was
-	}
-	a := newApplier(s, at, b.Resume)
 	r.mu.Lock()
-	s.applier = a
 	if !b.Resume {
 		r.settled = false
 	}
@@ -201,6 +189,20 @@ func (s *session) begin(level *progress, b *wire.Begin) error {
 	if was && !st.InSync {
 		r.degraded(st.Reason)
 	}
+	at := progress{line: h.Line, applied: h.Next - 1}
+	if b.Resume {
+		at = *from
+		if from != level && level.line != h.Line {
+			// All up to the end of the last line is committed.
+			r.cfg.Store.Regions().Restart(0)
+		}
+	} else if err := s.settle(ctx); err != nil {
+		return err // after the record: this mirror is not in sync, whatever it was
+	}
+	a := newApplier(s, at, b.Resume)
+	r.mu.Lock()
+	s.applier = a
+	r.mu.Unlock()
 	if b.Resume {
 		r.cfg.Logger.Info("session resumed", "primary", h.Name, "at", at.applied)
 	} else {
@@ -229,6 +231,14 @@ func (s *session) tellRegions() error {
 			return err
 		}
 	}
+}
+
+// settle prepares the replica for a resync, which may change anything in it.
+func (s *session) settle(ctx context.Context) error {
+	if err := s.r.cfg.Tree.Settle(); err != nil {
+		return err
+	}
+	return s.r.cfg.Keep(ctx)
 }
 
 // listen reads the control stream to its end.
@@ -342,7 +352,9 @@ func (s *session) end(why error) {
 	a := s.applier
 	s.r.mu.Unlock()
 	var leave *leaveError
-	if a != nil && (errors.As(why, &leave) || errors.Is(why, errFenced)) {
+	// A promotion takes a replica as it is rather than begin to mix it.
+	whole := a != nil && errors.Is(why, errDetached) && !a.progress().strict && !s.r.cfg.Store.Get().Mixed
+	if a != nil && (errors.As(why, &leave) || errors.Is(why, errFenced) || whole) {
 		a.halt(why)
 		return
 	}
@@ -353,8 +365,12 @@ func (s *session) end(why error) {
 // noteHeard records when the primary was last heard, for a promotion after this
 // process is gone.
 func (s *session) noteHeard() {
+	strict := s.applier.progress().strict
 	if err := s.r.cfg.Store.Update(func(st *State) error {
 		st.PrimaryHeard = s.heard.last().UTC()
+		if strict && !st.Mixed {
+			st.AsOf = st.PrimaryHeard
+		}
 		return nil
 	}); err != nil {
 		s.r.cfg.Logger.Warn("time of the primary's last message not recorded", "error", err)

@@ -28,6 +28,9 @@ func (n *node) standBy(ctx context.Context) (*term, error) {
 	if err := n.checkEmpty(); err != nil {
 		return nil, err
 	}
+	if err := n.keeper.check(); err != nil {
+		return nil, err
+	}
 	if err := n.demote(); err != nil {
 		return nil, err
 	}
@@ -65,6 +68,7 @@ func (n *node) newStandby() *standby {
 	s.Receiver = NewReceiver(ReceiverConfig{
 		Store: n.store, Tree: n.tree, Heartbeat: n.cfg.Mirror.Heartbeat,
 		Logger: n.log, Software: n.software(), Changed: s.changed,
+		Keep: n.keeper.keep, Consistent: n.keeper.sweep,
 	})
 	return s
 }
@@ -102,6 +106,7 @@ func (n *node) demote() error {
 		if s.Role == Primary {
 			s.Role, s.InSync, s.Set, s.ArchiveUntilJoined, s.Stopped = Mirror, false, nil, true, nil
 			s.Reason = "it was the primary and has not been brought level since"
+			s.level(n.store.alive)
 		}
 		return nil
 	}); err != nil {

@@ -72,6 +72,17 @@ type State struct {
 	PrimaryName  string      `json:"primary_name"`  // as last heard
 	PrimaryHeard time.Time   `json:"primary_heard"` // behind the truth by up to a minute
 
+	// Mixed says that a resync has begun to change this mirror's replica and has
+	// not come to its end: the replica is of no single moment. Otherwise it is as
+	// it was at AsOf, or later by up to a minute; zero if it never was consistent.
+	Mixed bool      `json:"mixed"`
+	AsOf  time.Time `json:"as_of,omitzero"`
+	// Kept is the consistent state from before, nil if there is none, and NotKept
+	// why (keep.go). Exchange takes it for the replica's (exchange.go).
+	Kept     *Kept     `json:"kept,omitempty"`
+	NotKept  string    `json:"not_kept,omitempty"`
+	Exchange *Exchange `json:"exchange,omitempty"`
+
 	ReplicaIno  uint64    `json:"replica_ino"`  // of the replica's root directory; 0 until claimed
 	ReplicaBorn time.Time `json:"replica_born"` // its birth; zero where the file system keeps none
 
@@ -117,6 +128,9 @@ func (s *State) See(e op.Epoch, first op.LSN, when time.Time) {
 	s.History = append(s.History, EpochStart{Epoch: e, First: first, When: when})
 }
 
+// level records that the replica is consistent, as of now.
+func (s *State) level(now time.Time) { s.Mixed, s.AsOf, s.Kept = false, now.UTC(), nil }
+
 func (s *State) clone() State {
 	c := *s
 	c.History = slices.Clone(s.History)
@@ -152,6 +166,7 @@ var (
 type Store struct {
 	dir     string
 	db      *bolt.DB
+	alive   time.Time // when it was last changed before it was opened: the node ran then
 	regions *region.Store
 
 	mu    sync.Mutex // serialises Update and guards state
@@ -165,6 +180,10 @@ func OpenStore(dir string) (*Store, error) {
 	if err := makeStateFile(dir); err != nil {
 		return nil, fmt.Errorf("make state directory %s: %w", dir, err)
 	}
+	file, err := os.Stat(filepath.Join(dir, stateFile))
+	if err != nil {
+		return nil, fmt.Errorf("open state directory %s: %w", dir, err)
+	}
 	db, state, err := openState(dir, false)
 	if err != nil {
 		return nil, err
@@ -173,7 +192,7 @@ func OpenStore(dir string) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(damaged(dir, err), db.Close())
 	}
-	return &Store{dir: dir, db: db, state: state, regions: regions}, nil
+	return &Store{dir: dir, db: db, alive: file.ModTime(), state: state, regions: regions}, nil
 }
 
 // Regions is what the node knows of hot and stale regions. It is in the same

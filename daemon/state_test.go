@@ -45,6 +45,9 @@ func fill(s *State) error {
 		Stopped: &Stopped{Line: op.Line{Incarnation: 1}, LSN: 4, Offset: 5, Commit: 3, Strict: true, Member: true}, Peers: map[string]op.NodeID{"h:1": 7},
 		Paused:     []string{"h:1"},
 		LastVerify: &admin.LastVerify{Ended: time.Unix(3, 2).UTC(), Files: 1, Bytes: 2, Peers: []admin.VerifiedPeer{{Name: "b", Reason: "r", Differences: 4, First: "f"}}},
+		Mixed:      true, AsOf: time.Unix(3, 2).UTC(), NotKept: "n",
+		Kept:     &Kept{AsOf: time.Unix(3, 1).UTC(), Made: time.Unix(4, 1).UTC(), Objects: 5},
+		Exchange: &Exchange{Aside: "mixed", Root: op.Attr{Valid: op.AttrMode, Mode: 0o40755, Mtime: op.Time{Sec: 1}}, In: true},
 	}
 	return nil
 }

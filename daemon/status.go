@@ -83,7 +83,12 @@ func FromState(stateDir string) (admin.Status, error) {
 
 // describe says what is known of a node whether it runs or not.
 func describe(s State) admin.Status {
+	var kept time.Time
+	if s.Kept != nil {
+		kept = s.Kept.AsOf
+	}
 	return admin.Status{
+		Mixed: s.Mixed, AsOf: s.AsOf, Kept: kept,
 		Time: time.Now(), Node: s.Node, Name: s.Name, Volume: s.Volume, Role: string(s.Role), Epoch: s.Epoch,
 		InSync: s.InSync, Why: s.Reason, Set: s.Set, Deposed: deposed(s), PrimaryHeard: s.PrimaryHeard,
 		LastVerify: s.LastVerify,

@@ -42,7 +42,16 @@ type PromoteRequest struct {
 	Mountpoint string   `json:"mountpoint"`
 	Mirrors    []string `json:"mirrors,omitempty"` // HOST:PORT; none: those of the node's configuration
 	Force      bool     `json:"force,omitempty"`
+	// Take says which state of a replica that is mixed is taken: TakeConsistent,
+	// TakeMixed, or, if it is "", the consistent one where one is kept.
+	Take string `json:"take,omitempty"`
 }
+
+// The states that a mirror in mid-resync may have.
+const (
+	TakeConsistent = "consistent"
+	TakeMixed      = "mixed"
+)
 
 // PromoteResult says what a promotion that took place is worth.
 type PromoteResult struct {

@@ -57,6 +57,12 @@ type Status struct {
 	// InSync is a mirror's own durable flag; Why says why it is false.
 	InSync bool   `json:"in_sync"`
 	Why    string `json:"not_in_sync_because,omitempty"`
+	// Mixed: a resync has begun to change this mirror's replica and has not come to
+	// its end. Otherwise it is as it was at AsOf, zero for never. Kept is the moment
+	// of the consistent state from before that, zero without one.
+	Mixed bool      `json:"mixed"`
+	AsOf  time.Time `json:"as_of,omitzero"`
+	Kept  time.Time `json:"kept_as_of,omitzero"`
 	// Set is the in-sync set as a primary decided and a mirror last heard it.
 	Set []op.NodeID `json:"in_sync_set"`
 	// Mounted: the primary's mount answers. Deposed: a higher epoch took over;
@@ -176,7 +182,20 @@ func (s *Status) resting() string {
 	case s.Role == RoleMirror && s.InSync:
 		return "; as a mirror it was in sync, and can be promoted once it runs"
 	case s.Role == RoleMirror:
-		return "; as a mirror it was not in sync" + because(s.Why)
+		return "; as a mirror it was not in sync" + because(s.Why) + s.moment()
+	}
+	return ""
+}
+
+// moment says of when the replica of a mirror is that is not in sync.
+func (s *Status) moment() string {
+	switch {
+	case s.Mixed && !s.Kept.IsZero():
+		return "; its replica is mixed, and the consistent state of " + s.since(s.Kept) + " is kept"
+	case s.Mixed:
+		return "; its replica is mixed: parts of it are older than others"
+	case !s.AsOf.IsZero():
+		return "; its replica is as it was " + s.since(s.AsOf)
 	}
 	return ""
 }
@@ -184,15 +203,15 @@ func (s *Status) resting() string {
 func (s *Status) judgeMirror() {
 	r := s.Receiving
 	if !s.InSync {
-		s.fault(Degraded, "not in sync%s", because(s.Why))
+		s.fault(Degraded, "not in sync%s%s", because(s.Why), s.moment())
 	}
 	switch {
 	case r == nil || s.PrimaryHeard.IsZero():
 		s.fault(Degraded, "no primary has connected yet")
 	case !r.Connected:
-		s.fault(Degraded, "no connection to the primary for %s", age(s.Time.Sub(s.PrimaryHeard)))
+		s.fault(Degraded, "no connection to the primary for %s", Age(s.Time.Sub(s.PrimaryHeard)))
 	case r.Heartbeat > 0 && s.Time.Sub(s.PrimaryHeard) > silentAfter*r.Heartbeat:
-		s.fault(Degraded, "the primary has been silent for %s", age(s.Time.Sub(s.PrimaryHeard)))
+		s.fault(Degraded, "the primary has been silent for %s", Age(s.Time.Sub(s.PrimaryHeard)))
 	}
 }
 

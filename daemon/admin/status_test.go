@@ -107,6 +107,14 @@ var statuses = []struct {
 		s.Receiving = &Receiving{Heartbeat: time.Second}
 	}, Degraded, "no primary has connected yet"},
 	{"mirror-stopped", aMirror, func(s *Status) { s.Running, s.Receiving, s.Listen = false, nil, "" }, Down, "as a mirror it was in sync, and can be promoted once it runs"},
+	{"mirror-stopped-in-resync", aMirror, func(s *Status) {
+		s.Running, s.Receiving, s.Listen, s.InSync, s.Why, s.Mixed, s.Kept = false, nil, "", false, "resync with alpha", true, now.Add(-3*time.Minute)
+	}, Down, "as a mirror it was not in sync: resync with alpha; its replica is mixed, and the consistent state of 3m0s ago is kept"},
+	{"mirror-stopped-behind", aMirror, func(s *Status) {
+		s.Running, s.Receiving, s.Listen, s.InSync, s.Why, s.AsOf = false, nil, "", false, "expelled by alpha", now.Add(-2*time.Hour)
+	}, Down, "as a mirror it was not in sync: expelled by alpha; its replica is as it was 2h0m0s ago"},
+	{"mirror-in-resync", aMirror, func(s *Status) { s.InSync, s.Why, s.Mixed = false, "resync with alpha", true }, Degraded,
+		"not in sync: resync with alpha; its replica is mixed: parts of it are older than others"},
 	{"deposed-stopped", aMirror, func(s *Status) {
 		s.Running, s.Receiving, s.Listen, s.InSync, s.Deposed = false, nil, "", false, true
 	}, Down, "it was deposed by epoch 3/000000000000000a and can only start as a mirror"},

@@ -37,7 +37,7 @@ func (s *Status) verifyLines() string {
 	lines := ""
 	if m := s.Mirroring; m != nil && m.Verify != nil {
 		v, took := m.Verify, s.Time.Sub(m.Verify.Began)
-		lines = fmt.Sprintf("verify: has compared %d files, %s, for %s", v.Files, Bytes(v.Bytes), age(took))
+		lines = fmt.Sprintf("verify: has compared %d files, %s, for %s", v.Files, Bytes(v.Bytes), Age(took))
 		if took >= time.Second {
 			lines += fmt.Sprintf(", %s/s", Bytes(uint64(float64(v.Bytes)/took.Seconds())))
 		}
@@ -54,7 +54,7 @@ func days(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
 	case d < 2*time.Hour:
-		return age(d)
+		return Age(d)
 	case d < 2*day:
 		return fmt.Sprintf("%d hours", d/time.Hour)
 	}
@@ -150,10 +150,11 @@ func (s *Status) since(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return age(s.Time.Sub(t)) + " ago"
+	return Age(s.Time.Sub(t)) + " ago"
 }
 
-func age(d time.Duration) string {
+// Age writes a span of time as people do.
+func Age(d time.Duration) string {
 	if d < 0 {
 		d = 0
 	}

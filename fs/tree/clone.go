@@ -12,7 +12,7 @@ import (
 )
 
 // ErrNoClone says that a copy cannot share data with the tree.
-var ErrNoClone = errors.New("files there cannot share data with the replica's")
+var ErrNoClone = errors.New("no reflinks")
 
 // CanClone tries whether Clone and MoveAll can work between the tree and dir: it
 // clones a small file and gives it a name there. The tree has no name of it at
@@ -21,11 +21,11 @@ func (t *Tree) CanClone(dir string) error {
 	no := func(err error) error {
 		switch {
 		case errors.Is(err, unix.EXDEV):
-			err = fmt.Errorf("they are on different file systems, mounts or subvolumes (%w)", err)
+			err = fmt.Errorf("they are on different file systems, mounts or subvolumes: %w", err)
 		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EINVAL):
-			err = fmt.Errorf("the file system has no reflinks, as XFS and btrfs have (%w)", err)
+			err = fmt.Errorf("the file system has none, as XFS and btrfs have: %w", err)
 		}
-		return fmt.Errorf("%s and %s: %w: %w", t.dir, dir, ErrNoClone, err)
+		return fmt.Errorf("%w between %s and %s: %w", ErrNoClone, t.dir, dir, err)
 	}
 	in, err := unnamed(t.dir)
 	if err != nil {

@@ -180,7 +180,7 @@ func TestCannotClone(t *testing.T) {
 	dir := t.TempDir()
 	plain := harness.NewDisk(t, filepath.Join(dir, "ext4"), 16<<20).Dir
 	other := harness.NewDisk(t, filepath.Join(dir, "other"), 16<<20).Dir
-	for to, want := range map[string]string{plain: "no reflinks", other: "different file systems"} {
+	for to, want := range map[string]string{plain: "the file system has none", other: "different file systems"} {
 		err := openTree(t, plain).CanClone(to)
 		if !errors.Is(err, tree.ErrNoClone) || !strings.Contains(err.Error(), want) {
 			t.Errorf("CanClone(%s) = %v, want %q", to, err, want)

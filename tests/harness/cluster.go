@@ -35,8 +35,9 @@ type Options struct {
 
 // DiskOptions says how big a node's disk is and what is on it.
 type DiskOptions struct {
-	Size        int64 // bytes
-	ReplicaOnly bool  // the state directory is elsewhere
+	Size        int64  // bytes
+	Kind        string // one of ReflinkDisks; "" is ext4
+	ReplicaOnly bool   // the state directory is elsewhere
 }
 
 // Cluster is a primary and its mirrors, with a faulty network from the primary
@@ -80,7 +81,11 @@ func NewCluster(t testing.TB, o Options) *Cluster {
 		if d.ReplicaOnly {
 			at = filepath.Join(at, "replica")
 		}
-		c.Disks[name] = NewDisk(t, at, d.Size)
+		if d.Kind == "" {
+			c.Disks[name] = NewDisk(t, at, d.Size)
+		} else {
+			c.Disks[name] = NewReflinkDisk(t, at, d.Kind, d.Size)
+		}
 	}
 	t.Cleanup(func() {
 		c.finish()

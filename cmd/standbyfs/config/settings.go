@@ -35,6 +35,7 @@ type Settings struct {
 	ResyncRate      int64         // bytes a second, 0: no limit
 	VerifyRate      int64         // the same
 	VerifyEvery     time.Duration // 0: never
+	KeepConsistent  string        // "auto", "on" or "off"
 	TLS             TLS
 	Insecure        bool
 	Suid, Dev       bool
@@ -135,6 +136,8 @@ func Keys() []Key {
 			Doc: "how many bytes of files a second a verify reads; 0 is no limit"},
 		{Name: "verify_every", Kind: "DURATION", Default: "0", parse: interval(func(s *Settings) *time.Duration { return &s.VerifyEvery }),
 			Doc: "how often the primary verifies all replicas by itself, such as 7d; 0 is never"},
+		{Name: "keep_consistent", Default: "auto", parse: choice(func(s *Settings) *string { return &s.KeepConsistent }, "auto", "on", "off"),
+			Kind: "auto|on|off", Doc: "keep a mirror's last consistent state during a resync, by reflinks (XFS, btrfs); on refuses a resync without"},
 		{Name: "tls.dir", Flag: "tls", Kind: "DIR", parse: text(func(s *Settings) *string { return &s.TLS.Dir }),
 			Doc: "directory with ca.crt, node.crt and node.key, as standbyfs ca issue makes it"},
 		{Name: "tls.ca", Kind: "FILE", parse: text(func(s *Settings) *string { return &s.TLS.CA }),
