@@ -74,8 +74,9 @@ func look(t *tree.Tree, path string) (region.Stat, error) {
 
 // checkpoint moves what was changed to the maps of all others: each of them
 // lacks it (RULES.md 2, Fold).
-func (a *alone) checkpoint() error {
+func (a *alone) checkpoint(settle func() error) error {
 	return a.regions.Checkpoint(region.Checkpoint{
+		Settle:    settle,
 		Sync:      a.tree.Sync,
 		Committed: func(op.LSN) bool { return true }, // by this node, the only one
 		Outside:   a.regions.Nodes,

@@ -350,7 +350,7 @@ func TestDiskFull(t *testing.T) {
 	for _, strict := range []bool{true, false} {
 		t.Run(fmt.Sprintf("strict %v", strict), func(t *testing.T) {
 			disk := t.TempDir()
-			if err := unix.Mount("none", disk, "tmpfs", 0, "size=3m"); err != nil {
+			if err := unix.Mount("none", disk, "tmpfs", 0, "size=6m"); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() {

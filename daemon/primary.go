@@ -206,7 +206,7 @@ func (r *reign) run(ctx context.Context, files *fs.FS) error {
 		return nil
 	}
 	forget := beginCheckpoints(r.node.cfg.Mirror.CheckpointEvery, func() {
-		if err := r.alone.checkpoint(); err != nil {
+		if err := r.alone.checkpoint(func() error { return files.FlushTimes(ctx) }); err != nil {
 			r.node.log.Error("regions are kept that need no comparison any more", "error", err)
 		}
 	})

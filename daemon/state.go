@@ -151,7 +151,7 @@ const (
 	// reserve is allocated when the file is made. A mirror whose disk is full
 	// has to record that it is out of sync, and its state usually lies on the
 	// same disk. There is room for more than the bounded records of regions take.
-	reserve = 8 << 20
+	reserve = 4 << 20
 )
 
 var (

@@ -69,6 +69,8 @@ type Source interface {
 	// its data, its attributes or, for a directory, its entries. Deferred times
 	// of the object are committed first. Nothing needs to be there.
 	Hold(path string, fn func() error) error
+	// FlushTimes orders all times that were deferred, and waits for them.
+	FlushTimes(ctx context.Context) error
 }
 
 // Config is what one line of a reign needs. All fields but the functions'

@@ -35,7 +35,7 @@ func (l *Log) checkpoints(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := l.checkpoint(); err != nil {
+		if err := l.checkpoint(ctx); err != nil && ctx.Err() == nil {
 			l.cfg.Logger.Error("regions are kept that need no comparison any more", "error", err)
 		}
 	}
@@ -43,8 +43,9 @@ func (l *Log) checkpoints(ctx context.Context) {
 
 // checkpoint forgets what need not be compared any more after a crash (RULES.md
 // 2).
-func (l *Log) checkpoint() error {
+func (l *Log) checkpoint(ctx context.Context) error {
 	return l.cfg.Regions.Checkpoint(region.Checkpoint{
+		Settle: func() error { return l.source.FlushTimes(ctx) },
 		Sync: func() error {
 			err := l.cfg.Tree.Sync()
 			if err != nil {

@@ -27,6 +27,9 @@ type pair struct {
 	sent  []*op.Op   // what the mirror applied, data left out
 }
 
+// FlushTimes has nothing to do: nothing is put off.
+func (r *pair) FlushTimes(context.Context) error { return nil }
+
 // Hold keeps everything from changing.
 func (r *pair) Hold(_ string, fn func() error) error {
 	r.order.Lock()

@@ -109,6 +109,7 @@ func (r *rig) decided() string {
 }
 
 // Hold is enough where nobody changes anything meanwhile.
+func (r *rig) FlushTimes(context.Context) error     { return nil }
 func (r *rig) Hold(_ string, fn func() error) error { return fn() }
 
 func newRig(t *testing.T, change func(*Config), run script) *rig {

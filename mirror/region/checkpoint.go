@@ -8,6 +8,10 @@ import (
 
 // Checkpoint is what a node gives to forget hot regions by.
 type Checkpoint struct {
+	// Settle orders changes that have been made but were put off: otherwise a crash
+	// right after would leave them to a replica whose region is forgotten. It may
+	// be nil.
+	Settle func() error
 	// Sync brings the replica to stable storage.
 	Sync func() error
 	// Committed reports whether the commit position has passed at.
@@ -35,6 +39,11 @@ func (s *Store) Checkpoint(c Checkpoint) error {
 	cut, at, work := s.cut()
 	if !work {
 		return nil
+	}
+	if c.Settle != nil {
+		if err := c.Settle(); err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
 	}
 	if err := c.Sync(); err != nil {
 		s.mu.Lock()

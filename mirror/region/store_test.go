@@ -210,6 +210,20 @@ func TestLostSync(t *testing.T) {
 	f.hot(Mark{Path: "f", To: Extent})
 }
 
+// Where what was put off could not be ordered nothing is forgotten.
+func TestNotSettled(t *testing.T) {
+	f := newFixture(t)
+	f.do(write4K("f", 0))
+	f.checkpoint()
+	away := errors.New("no mirror")
+	if err := f.Checkpoint(Checkpoint{Settle: func() error { return away }}); !errors.Is(err, away) {
+		t.Fatalf("error %v", err)
+	}
+	f.hot(Mark{Path: "f", To: Extent})
+	f.checkpoint()
+	f.hot()
+}
+
 // A checkpoint that is not allowed any more when it comes to forgetting does
 // not.
 func TestNotAllowed(t *testing.T) {
