@@ -158,7 +158,8 @@ func (p *peer) doubt(applied op.LSN) bool {
 // startOver begins a resync from the end of the ring on. What has to be compared
 // is this node's hot set and its map of the mirror, read once nothing but the
 // stream can add to what the mirror lacks, and what the mirror itself says
-// (RULES.md 8, CmpPrimaryHot, CmpPrimaryStale; hearRegions). If either does not
+// (RULES.md 8, CmpPrimaryHot, CmpPrimaryStale; hearRegions). Both stay as they are
+// until it joins (RULES.md 9, StaleUntilJoin). If either does not
 // know the other it is everything.
 func (p *peer) startOver(a *wire.Answer) {
 	l := p.log

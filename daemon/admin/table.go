@@ -96,7 +96,7 @@ func (s *Status) primaryRows(w io.Writer) {
 		if p.Async {
 			role = "async"
 		}
-		row(w, title(p), role, p.Addr, string(p.State), fmt.Sprint(p.Applied), Bytes(p.LagBytes), s.since(p.LastHeard), progress(p))
+		row(w, title(p), role, p.Addr, string(p.State), fmt.Sprint(p.Applied), Bytes(p.LagBytes), s.since(p.LastHeard), s.progress(p))
 	}
 }
 
@@ -164,12 +164,15 @@ func Age(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// progress says how far a mirror's resync is, "" without one.
-func progress(of mirror.PeerStatus) string {
+// progress says how far a mirror's resync is, or, of one that waits for it, how
+// much is known to be stale; "" of any other.
+func (s *Status) progress(of mirror.PeerStatus) string {
 	p := of.Resync
 	switch {
 	case of.Paused && (p == nil || p.Total == 0):
 		return "resync paused"
+	case p == nil && s.Stale[of.Node] > 0:
+		return fmt.Sprintf("%d regions stale", s.Stale[of.Node])
 	case p == nil:
 		return ""
 	case p.Total == 0:

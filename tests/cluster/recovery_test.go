@@ -148,6 +148,48 @@ func TestDeposedReturns(t *testing.T) {
 	equal(t, heir, old)
 }
 
+// After a promotion the other survivor is reconciled by regions, whether it is
+// ahead of the new primary or behind it, and so is the old primary when it comes
+// back; a restart of the new primary in between loses nothing of that.
+func TestSurvivors(t *testing.T) {
+	c := recovery(t, 2, 1)
+	old, heir, other := c.Primary, c.Mirrors[0], c.Mirrors[1]
+	mustWrite(t, old, "cold0/all", "on all")
+	c.Nets[1].Set(harness.MustFault("stall"))
+	mustWrite(t, old, "cold1/without", "not on the other one")
+	c.Nets[0].Set(harness.MustFault("stall"))
+	gone := make(chan error, 1)
+	go func() { gone <- write(old, "cold2/nowhere", "acknowledged to nobody") }()
+	old.Until("it is ordered", func(s admin.Status) bool { return s.Mirroring.LSN > s.Mirroring.Commit })
+	old.Kill()
+	<-gone // with an error, or none if it was quick: nobody was promised anything
+	if err := unix.Unmount(old.Mountpoint, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := heir.Admin().Promote(t.Context(), admin.PromoteRequest{Mountpoint: heir.Mountpoint, Mirrors: []string{other.Addr, old.Addr}}); err != nil {
+		t.Fatal(err)
+	}
+	heir.WaitInSync(1)
+	if n := looked(t, heir, other.Name); n > coldFiles/2 {
+		t.Errorf("of the survivor %d paths were looked at", n)
+	}
+	mustWrite(t, heir, "cold3/new", "by the new one")
+	heir.Until("nothing is hot", func(s admin.Status) bool { return s.Hot == 0 })
+	heir.Kill()
+	heir.Config.Mirror.Peers = []mirror.PeerConfig{{Addr: other.Addr}, {Addr: old.Addr}}
+	heir.Start(daemon.Primary)
+	old.Start(daemon.Mirror)
+	heir.WaitInSync(2)
+	for _, n := range []*harness.Node{other, old} {
+		if looked := looked(t, heir, n.Name); looked > coldFiles/2 {
+			t.Errorf("of %s %d paths were looked at", n.Name, looked)
+		}
+		mustRead(t, n.InReplica("cold1/without"), "not on the other one")
+		mustRead(t, n.InReplica("cold3/new"), "by the new one")
+		equal(t, heir, n)
+	}
+}
+
 // A clean restart, of the mirror or of the primary, compares nothing at all.
 func TestCleanRestart(t *testing.T) {
 	c := recovery(t, 1, 0)
