@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -22,8 +23,9 @@ import (
 //  1. run reads frames from the log stream and hands them on (sequential).
 //  2. entry checks that a frame is the next one of this line (sequential).
 //  3. apply changes the replica, exactly in the order of the stream; this is
-//     where an op takes effect. put and repair mend and compare, membership records
-//     (sequential).
+//     where an op takes effect. put and repair mend and compare, membership
+//     records, and before it save keeps what may be the only copy
+//     (divergence.go) (sequential).
 //  4. sync makes a barrier durable (syncs.go; parallel, up to maxSyncs). The
 //     file is opened in stage 3, in order, so that it is the right one whatever
 //     is renamed meanwhile; the fsync itself holds up nobody.
@@ -62,6 +64,8 @@ type applier struct {
 	self    op.NodeID
 	sender  op.NodeID // the primary
 	primary string    // name, for reasons
+	archive *archive  // nil unless what is overwritten here may be the only copy
+	log     *slog.Logger
 	conn    net.Conn
 
 	// What the Receiver wants to know. The first three are called with step held
@@ -79,6 +83,7 @@ type applier struct {
 	resumable bool                       // set by run at its end
 	mixed     bool                       // State.Mixed; owned by stage 3
 	async     bool                       // this mirror follows and never joins
+	frames    *wire.Reader               // made by run
 
 	// step is held while one entry is applied: whoever takes it sees the
 	// replica between two entries. It is taken before mu.
@@ -94,8 +99,8 @@ func newApplier(s *session, at progress, resumed bool) *applier {
 		store: s.r.cfg.Store, regions: s.r.cfg.Store.Regions(), tree: s.r.cfg.Tree, self: s.r.cfg.Store.Get().Node,
 		sender:  s.hello.Node,
 		conn:    hearing{s.wire.Log(), s.heard},
-		primary: s.hello.Name,
-		at:      at,
+		primary: s.hello.Name, log: s.r.cfg.Logger,
+		at: at,
 	}
 	a.joined, a.whole, a.expelled, a.changed = s.r.joined, s.r.cfg.Consistent, s.r.degraded, s.r.cfg.Changed
 	st := s.r.cfg.Store.Get()
@@ -128,12 +133,12 @@ func (a *applier) advance(change func(*progress)) {
 func (a *applier) run() error {
 	a.syncs.syncer = a.newSyncer(a.acks.flushSynced)
 	defer a.syncs.syncer.Close()
-	frames := wire.NewReader(ackingReader{a})
+	a.frames = wire.NewReader(ackingReader{a})
 	var err error
 	for err == nil {
 		var h wire.Header
 		var payload []byte
-		if h, payload, err = frames.Next(); err == nil {
+		if h, payload, err = a.frames.Next(); err == nil {
 			err = a.entry(h, payload)
 		} else if errors.Is(err, io.EOF) {
 			err = errors.New("the log stream ended without a goodbye")
@@ -212,6 +217,9 @@ func (a *applier) take(h wire.Header, payload []byte) (op.Kind, error) {
 	if err := wire.DecodeOp(h, payload, o); err != nil {
 		return op.Invalid, protocolError("LSN %d: %v", h.LSN, err)
 	}
+	if err := a.save(o); err != nil {
+		return o.Kind, err
+	}
 	// RULES.md 1, HotMirror: for streamed ops and for puts.
 	hot, err := a.regions.Begin(o, a.look)
 	if err != nil {
@@ -252,13 +260,14 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 	if o.Kind.Repair() && o.Flags&op.Compare == 0 {
 		a.advance(func(at *progress) { at.repair = lsn })
 	}
+	if err == nil {
+		err = a.saved(o)
+	}
 	if err == nil && o.Flags&op.Barrier != 0 {
 		err = a.sync(lsn, o)
 	}
 	switch {
-	case err == nil:
-		return nil
-	case isLeave(err):
+	case err == nil, isLeave(err):
 		return err
 	case a.at.strict || disksFault(err):
 		return applyError(o, err)
@@ -331,6 +340,9 @@ func (a *applier) repair(lsn op.LSN, o *op.Op) error {
 		return nil
 	}
 	regions, err := a.tree.Check(o)
+	if err == nil {
+		a.compared(o, regions)
+	}
 	if err != nil || len(regions) == 0 {
 		return err
 	}
@@ -376,6 +388,7 @@ func (a *applier) membership(lsn op.LSN, o *op.Op) error {
 		// RULES.md 3, KeepPastJoin.
 		a.regions.Restart(lsn)
 		a.mixed = false
+		a.closeArchive("joined " + a.primary)
 		a.joined()
 		a.whole()
 	case self:
@@ -424,12 +437,17 @@ func (a *applier) prepare() (op.LSN, error) {
 	if !a.async || a.at.suspect > a.at.repair {
 		return lsn, nil
 	}
-	if err := a.store.Update(func(st *State) error { st.level(time.Now()); return nil }); err != nil {
+	if err := a.store.Update(func(st *State) error {
+		st.level(time.Now())
+		st.ArchiveUntilJoined = false // all that it held alone has been found or made equal
+		return nil
+	}); err != nil {
 		err = &leaveError{reason: "state not recorded: " + err.Error(), err: err}
 		a.halt(err)
 		return 0, err
 	}
 	a.mixed = false
+	a.closeArchive("level with " + a.primary)
 	a.whole()
 	return lsn, nil
 }

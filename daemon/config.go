@@ -47,6 +47,10 @@ type Config struct {
 	// and to bring the mirrors level with a last barrier. 0 is 10 s.
 	StopTimeout time.Duration
 
+	// DivergenceLimit bounds what a mirror keeps of what it alone may have, in
+	// bytes; 0 is 10 GiB.
+	DivergenceLimit int64
+
 	// Waits, if not nil, is called before what is likely to wait for the replica's
 	// disk; see Processors.
 	Waits func()

@@ -7,6 +7,7 @@
 //	listen.go   sessions of peers, by lane
 //	standby.go  the role of a mirror
 //	receive.go, applier.go   a mirror's session and what it applies
+//	divergence.go   what a mirror keeps before it is overwritten
 //	primary.go  the role of a primary: one reign
 //	depose.go   its end by a higher epoch
 //	alone.go    the order of ops where there is no mirror

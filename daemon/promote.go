@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/divergence"
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
@@ -131,6 +132,11 @@ func (s *standby) takeOver(ctx, node context.Context, req admin.PromoteRequest) 
 	t := &term{mountpoint: mountpoint, peers: peers}
 	if err := n.record(t, view.Self, first.Epoch, req.Force); err != nil {
 		return nil, result, err
+	}
+	// Nothing is kept for this replica any more: it is what counts now.
+	closed := divergence.Closed{When: time.Now().UTC(), How: fmt.Sprintf("this node was promoted with epoch %s", final.Epoch)}
+	if err := divergence.CloseAll(n.store.Dir(), op.Epoch{}, closed); err != nil {
+		n.log.Warn("the divergence is not noted as closed", "error", err)
 	}
 	result = admin.PromoteResult{Promised: final.Promised, Text: append(final.Text, taken...), Epoch: final.Epoch}
 	for _, text := range final.Text {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -27,6 +28,9 @@ type ReceiverConfig struct {
 	// consistent again; it must not wait for a session.
 	Keep       func(context.Context) error
 	Consistent func()
+	// DivergenceLimit bounds what is kept of divergences, in bytes; 0 is
+	// divergence.DefaultLimit.
+	DivergenceLimit int64
 	// Changed is called, without locks held, whenever Status may have changed.
 	Changed func()
 	// Degraded is called when the node has recorded that it is no longer in
@@ -59,6 +63,10 @@ type MirrorStatus struct {
 type Receiver struct {
 	cfg       ReceiverConfig
 	newSyncer func(after func()) syncer // a test's own, to hold syncs up or fail them; else nil
+	// syncArchive makes durable what is kept of a divergence; a test's own, or nil.
+	syncArchive func(f *os.File) error
+	archive     *archive // of the last session that had one; owned by the current session
+	cannot      string   // why the last archive failed; owned by the current session
 
 	fencing sync.Mutex // one Fence at a time; taken before mu
 

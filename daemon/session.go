@@ -200,6 +200,11 @@ func (s *session) begin(ctx context.Context, level *progress, b *wire.Begin) err
 		return err // after the record: this mirror is not in sync, whatever it was
 	}
 	a := newApplier(s, at, b.Resume)
+	if a.archive, err = r.archiveFor(st); err != nil {
+		leave := archiveError(err)
+		r.cannotArchive(leave.reason)
+		return errors.Join(leave, r.leave(leave))
+	}
 	r.mu.Lock()
 	s.applier = a
 	r.mu.Unlock()

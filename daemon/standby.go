@@ -67,7 +67,7 @@ func (n *node) newStandby() *standby {
 	s := &standby{node: n, news: make(chan struct{})}
 	s.Receiver = NewReceiver(ReceiverConfig{
 		Store: n.store, Tree: n.tree, Heartbeat: n.cfg.Mirror.Heartbeat,
-		Logger: n.log, Software: n.software(), Changed: s.changed,
+		Logger: n.log, Software: n.software(), Changed: s.changed, DivergenceLimit: n.cfg.DivergenceLimit,
 		Keep: n.keeper.keep, Consistent: n.keeper.sweep,
 	})
 	return s

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"iter"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 )
@@ -162,6 +163,21 @@ func (r *Reader) next() (Header, []byte, error) {
 		return Header{}, nil, fmt.Errorf("%w: checksum of the payload is %08x, it says %08x", ErrCorrupt, got, want)
 	}
 	return h, payload[:len(payload):len(payload)], nil
+}
+
+// Ahead yields the frames that have been read from the stream already and come
+// next, without taking them. They are valid until the next call of Next.
+func (r *Reader) Ahead() iter.Seq2[Header, []byte] {
+	return func(yield func(Header, []byte) bool) {
+		for rest := r.buf[r.pos:r.end]; len(rest) >= HeaderSize; {
+			h, err := parseHeader(rest[:HeaderSize])
+			size := HeaderSize + int(h.Length)
+			if err != nil || len(rest) < size || !yield(h, rest[HeaderSize:size:size]) {
+				return // what is wrong with a frame is said when it is taken
+			}
+			rest = rest[size:]
+		}
+	}
 }
 
 // need makes n bytes stand at pos. The buffer grows only as bytes arrive, so a

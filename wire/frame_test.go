@@ -171,6 +171,32 @@ func (e *endless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// What has been read and comes next can be looked at, and is then taken.
+func TestReaderAhead(t *testing.T) {
+	stream, want := sampleStream(t)
+	stream[len(stream)-1] ^= 1 // of the last one: Next says so
+	r := NewReader(bytes.NewReader(stream))
+	for i := range len(want) - 1 {
+		if _, _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+		ahead := 0
+		for h, payload := range r.Ahead() {
+			at := i + 1 + ahead
+			if f := want[at]; at < len(want)-1 && (h != f.header || !bytes.Equal(payload, f.payload)) {
+				t.Fatalf("frame %d ahead of %d: %+v, want %+v", ahead, i, h, f.header)
+			}
+			ahead++
+		}
+		if ahead != len(want)-1-i {
+			t.Errorf("%d frames ahead of frame %d, want %d", ahead, i, len(want)-1-i)
+		}
+	}
+	if _, _, err := r.Next(); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("the last one: %v", err)
+	}
+}
+
 func TestAckAndCommit(t *testing.T) {
 	want := Ack{Applied: 1, Durable: 2, Offset: 3}
 	frames, err := readAll(AppendCommit(AppendAck(nil, 9, want), 9, 7))

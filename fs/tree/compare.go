@@ -46,16 +46,16 @@ func (t *Tree) comparePut(o *op.Op) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := describeDifferences(here, o, "the primary has")
+	all := Differences(here, o, "the primary has")
 	if o.Arg == 1 && here.Arg > 1 {
 		all = append(all, fmt.Sprintf("has %d names, the primary has just this one", here.Arg))
 	}
 	return all, nil
 }
 
-// describeDifferences says how one Put differs from another, whose side is
-// called by other.
-func describeDifferences(here, there *op.Op, other string) []string {
+// Differences says how one Put differs from another, whose side is called by
+// other.
+func Differences(here, there *op.Op, other string) []string {
 	a, b := here.Attr, there.Attr
 	if x, y := typeName(a.Mode), typeName(b.Mode); x != y {
 		return []string{fmt.Sprintf("is a %s, %s a %s", x, other, y)}

@@ -39,7 +39,7 @@ func (d *differ) object(path string) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range describeDifferences(x, y, "the other has") {
+	for _, s := range Differences(x, y, "the other has") {
 		d.say(path, "%s", s)
 	}
 	if x.Attr.Mode&unix.S_IFMT != y.Attr.Mode&unix.S_IFMT {

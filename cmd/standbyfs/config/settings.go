@@ -36,6 +36,7 @@ type Settings struct {
 	VerifyRate      int64         // the same
 	VerifyEvery     time.Duration // 0: never
 	KeepConsistent  string        // "auto", "on" or "off"
+	DivergenceLimit int64         // bytes
 	TLS             TLS
 	Insecure        bool
 	Suid, Dev       bool
@@ -138,6 +139,8 @@ func Keys() []Key {
 			Doc: "how often the primary verifies all replicas by itself, such as 7d; 0 is never"},
 		{Name: "keep_consistent", Default: "auto", parse: choice(func(s *Settings) *string { return &s.KeepConsistent }, "auto", "on", "off"),
 			Kind: "auto|on|off", Doc: "keep a mirror's last consistent state during a resync, by reflinks (XFS, btrfs); on refuses a resync without"},
+		{Name: "divergence_limit", Kind: "SIZE", Default: "10GiB", parse: size(func(s *Settings) *int64 { return &s.DivergenceLimit }, 1<<20),
+			Doc: "how much is kept of what this node alone may have before a resync overwrites it; beyond, nothing is overwritten"},
 		{Name: "tls.dir", Flag: "tls", Kind: "DIR", parse: text(func(s *Settings) *string { return &s.TLS.Dir }),
 			Doc: "directory with ca.crt, node.crt and node.key, as standbyfs ca issue makes it"},
 		{Name: "tls.ca", Kind: "FILE", parse: text(func(s *Settings) *string { return &s.TLS.CA }),

@@ -1,0 +1,355 @@
+package divergence
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+)
+
+// chaos makes random ops over few names, so that they meet.
+type chaos struct{ *rand.Rand }
+
+func (c chaos) path() string {
+	var names []string
+	for range 1 + c.IntN(3) {
+		names = append(names, string("abc\xff"[c.IntN(4)]))
+	}
+	return strings.Join(names, "/")
+}
+
+func (c chaos) attr(kind uint32) op.Attr {
+	return op.Attr{
+		Valid: op.AttrMode | op.AttrOwner | op.AttrMtime, Mode: kind | uint32(c.IntN(0o1000)),
+		UID: c.Uint32N(3), GID: c.Uint32N(3), Mtime: op.Time{Sec: c.Int64N(1e6), Nsec: c.Uint32N(1e9)},
+	}
+}
+
+func (c chaos) op() *op.Op {
+	o := &op.Op{Path: c.path()}
+	off := c.Int64N(3 * op.RegionSize)
+	switch c.IntN(17) {
+	case 0, 1, 2:
+		o.Kind, o.Attr = op.Create, c.attr(unix.S_IFREG)
+	case 3, 4:
+		o.Kind, o.Attr = op.Mkdir, c.attr(unix.S_IFDIR)
+	case 5:
+		o.Kind, o.Attr, o.Data = op.Symlink, c.attr(unix.S_IFLNK), []byte(c.path())
+	case 6:
+		o.Kind, o.Path2 = op.Link, c.path()
+	case 7:
+		o.Kind = []op.Kind{op.Unlink, op.Rmdir}[c.IntN(2)]
+	case 8, 9:
+		o.Kind, o.Path2 = op.Rename, c.path()
+		o.Arg = []uint32{0, 0, unix.RENAME_NOREPLACE, unix.RENAME_EXCHANGE}[c.IntN(4)]
+	case 10, 11, 12:
+		o.Kind, o.Off = op.Write, off
+		o.Data = bytes.Repeat([]byte{byte(1 + c.IntN(250))}, 1+c.IntN(op.RegionSize))
+	case 13:
+		o.Kind, o.Attr = op.Truncate, op.Attr{Valid: op.AttrSize, Size: off}
+	case 14:
+		o.Kind, o.Off, o.Len = op.Fallocate, off, 1+off
+		o.Arg = []uint32{0, unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_ZERO_RANGE}[c.IntN(3)]
+	case 15:
+		o.Kind, o.Attr = op.SetAttr, c.attr(0)
+		o.Attr.Valid &^= op.AttrMode
+	case 16:
+		o.Kind, o.Name, o.Data = op.SetXattr, "user.a", []byte{byte(c.IntN(256))}
+	}
+	return o
+}
+
+// being is all of one inode.
+type being struct {
+	put   *op.Op
+	data  []byte
+	paths []string
+}
+
+func beings(t *testing.T, dir string, tr *tree.Tree) map[tree.Inode]*being {
+	t.Helper()
+	all := make(map[tree.Inode]*being)
+	err := tr.Walk(func(path string, put *op.Op, id tree.Inode) error {
+		b := all[id.Key()]
+		if b == nil {
+			b = &being{put: put}
+			all[id.Key()] = b
+			if put.Attr.Mode&unix.S_IFMT == unix.S_IFREG {
+				data, err := os.ReadFile(filepath.Join(dir, path))
+				if err != nil {
+					return err
+				}
+				b.data = data
+			}
+		}
+		b.paths = append(b.paths, path)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// differs says in what two objects differ, but for names and directories' times.
+func (b *being) differs(other *being) string {
+	x, y := b.put.Attr, other.put.Attr
+	if x.Mode&unix.S_IFMT == unix.S_IFDIR {
+		x.Mtime, y.Mtime = op.Time{}, op.Time{}
+	}
+	switch {
+	case x != y:
+		return fmt.Sprintf("attributes %+v and %+v", x, y)
+	case !reflect.DeepEqual(b.put.Xattrs, other.put.Xattrs), !bytes.Equal(b.put.Data, other.put.Data):
+		return fmt.Sprintf("xattrs or link text of %v and %v", b.put, other.put)
+	case !bytes.Equal(b.data, other.data):
+		for i := range min(len(b.data), len(other.data)) {
+			if b.data[i] != other.data[i] {
+				return fmt.Sprintf("byte %d is %d and %d", i, b.data[i], other.data[i])
+			}
+		}
+	}
+	return ""
+}
+
+// node is a replica that is being made equal, and what keeps its divergence.
+type node struct {
+	t     *testing.T
+	dir   string
+	state string
+	tree  *tree.Tree
+	k     *Keeper
+}
+
+func newTree(t *testing.T) (string, *tree.Tree) {
+	t.Helper()
+	dir := t.TempDir()
+	tr, err := tree.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tr.Close() })
+	return dir, tr
+}
+
+func newNode(t *testing.T) *node {
+	n := &node{t: t, state: t.TempDir()}
+	n.dir, n.tree = newTree(t)
+	return n
+}
+
+var epoch = op.Epoch{Number: 4, Owner: 0xa}
+
+func (n *node) config() Config {
+	return Config{StateDir: n.state, Tree: n.tree, Epoch: epoch, Before: op.Epoch{Number: 3, Owner: 0xb}}
+}
+
+// keep starts a process that keeps, with the configuration changed.
+func (n *node) keep(change ...func(*Config)) {
+	n.t.Helper()
+	cfg := n.config()
+	for _, c := range change {
+		c(&cfg)
+	}
+	var err error
+	if n.k, err = Open(cfg); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// try applies ops as the mirror's applier does, as if all of them had been
+// received at once.
+func (n *node) try(ops ...*op.Op) error {
+	n.t.Helper()
+	for i, o := range ops {
+		if err := n.k.Before(o, slices.Values(ops[i+1:])); err != nil {
+			return err
+		}
+		if err := n.tree.ApplyLenient(o); err != nil {
+			continue
+		}
+		if err := n.k.After(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *node) do(ops ...*op.Op) {
+	n.t.Helper()
+	if err := n.try(ops...); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// only returns the one divergence of the node.
+func (n *node) only() *Archive {
+	n.t.Helper()
+	all, err := List(n.state)
+	if err != nil || len(all) != 1 {
+		n.t.Fatalf("%d divergences, %v: want one", len(all), err)
+	}
+	return all[0]
+}
+
+func (n *node) export() (string, []Exported) {
+	n.t.Helper()
+	dir := filepath.Join(n.t.TempDir(), "export")
+	made, err := n.only().Export(n.tree, dir)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return dir, made
+}
+
+// repair makes n's replica equal to a's.
+func (n *node) repair(a *tree.Tree) {
+	n.t.Helper()
+	first := map[tree.Inode]string{}
+	err := a.Walk(func(path string, put *op.Op, id tree.Inode) error {
+		kind := put.Attr.Mode & unix.S_IFMT
+		if id.Nlink > 1 && kind != unix.S_IFDIR {
+			if other, ok := first[id.Key()]; ok {
+				n.do(&op.Op{Kind: op.PutLink, Path: other, Path2: path}, put)
+				return nil
+			}
+			first[id.Key()] = path
+			put.Flags |= op.Fresh
+		}
+		n.do(put)
+		again := *put
+		again.Flags, again.Arg = 0, 0
+		switch kind {
+		case unix.S_IFDIR:
+			entries, err := a.Names(path)
+			if err != nil {
+				return err
+			}
+			names := &op.Op{Kind: op.PutNames, Path: path, Dir: put.Attr.Mtime}
+			for _, e := range entries {
+				names.Names = append(names.Names, e.Name)
+			}
+			n.do(names)
+		case unix.S_IFREG:
+			digests, err := a.Digests(path, 0, 1<<40)
+			if err != nil {
+				return err
+			}
+			check := &op.Op{Kind: op.Check, Path: path, Data: digests}
+			differ, err := n.tree.Check(check)
+			if err != nil {
+				return err
+			}
+			n.k.Compared(check, differ)
+			for _, off := range differ {
+				if err := a.PutRange(path, off, op.RegionSize, func(o *op.Op) error { n.do(o); return nil }); err != nil {
+					return err
+				}
+			}
+			n.do(&again)
+		}
+		return nil
+	})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// Whatever happens to a replica while it is made equal, all that was in it when
+// that began is either there still or can be had back, byte by byte.
+func TestNothingIsLost(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	for round := range uint64(12) {
+		restarts := round%2 == 1
+		t.Run(fmt.Sprintf("%d restarts %v", round, restarts), func(t *testing.T) {
+			t.Logf("seed %d", seed+round)
+			c, n := chaos{rand.New(rand.NewPCG(seed+round, 0))}, newNode(t)
+			_, a := newTree(t)
+			for range c.IntN(200) { // what they have in common
+				o := c.op()
+				_, _ = a.Apply(o), n.tree.Apply(o)
+			}
+			for range 100 { // and what not
+				_ = a.Apply(c.op())
+				_ = n.tree.Apply(c.op())
+			}
+			was := beings(t, n.dir, n.tree)
+			n.keep()
+			for range 60 { // live ops before anything is compared
+				var ops []*op.Op
+				for range 1 + c.IntN(6) {
+					ops = append(ops, c.op())
+				}
+				for _, o := range ops {
+					_ = a.Apply(o)
+				}
+				n.do(ops...)
+				if restarts && c.IntN(5) == 0 {
+					n.keep()
+				}
+			}
+			n.repair(a)
+			if differ, err := tree.Diff(a, n.tree); err != nil || len(differ) > 0 {
+				t.Fatalf("not equal: %q, %v", differ, err)
+			}
+			n.compare(was, !restarts)
+		})
+	}
+}
+
+// compare checks that what was there is there or is kept. exact: under its own
+// name.
+func (n *node) compare(was map[tree.Inode]*being, exact bool) {
+	t := n.t
+	t.Helper()
+	archive := n.only()
+	dir, made := n.export()
+	to, err := tree.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	back := beings(t, dir, to)
+	now := beings(t, n.dir, n.tree)
+	kept := 0
+	for id, x := range was {
+		i := slices.IndexFunc(archive.Objects, func(r *Relic) bool { return archive.inode(r) == id })
+		if i < 0 {
+			if is := now[id]; is == nil {
+				t.Errorf("%q is gone and was not kept", x.paths)
+			} else if d := x.differs(is); d != "" {
+				t.Errorf("%q was changed and not kept: %s", x.paths, d)
+			}
+			continue
+		}
+		kept++
+		if !made[i].Whole {
+			t.Errorf("%q: %s", x.paths, made[i].Text)
+		}
+		if exact && !slices.Contains(x.paths, string(made[i].Path)) {
+			t.Errorf("%q is kept as %q", x.paths, made[i].Path)
+		}
+		_, at, err := to.Describe(made[i].To)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := x.differs(back[at.Key()]); d != "" {
+			t.Errorf("%q comes back different: %s (%s)", x.paths, d, made[i].Text)
+		}
+	}
+	if kept == 0 {
+		t.Error("nothing was kept: this proves nothing")
+	}
+	t.Logf("%d of %d objects kept, %+v", kept, len(was), archive.Totals())
+}
