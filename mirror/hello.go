@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
-	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -166,7 +165,6 @@ func (p *peer) startOver(a *wire.Answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p.pending, p.fresh, p.differ, p.suspects = newPending(), a.Fresh, nil, 0
-	p.groups = make(map[tree.Inode][]string)
 	marks := []region.Mark{region.Everything}
 	if l.cfg.Regions != nil && a.Knows && !a.Fresh {
 		marks = l.cfg.Regions.Suspect(a.Node)

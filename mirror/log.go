@@ -13,6 +13,7 @@
 //	repair.go   bringing it level, having it join, and again
 //	resync.go   one resync, in the mirror's own op stream
 //	pause.go    holding it up
+//	links.go    files with several names; heirs.go when one of these goes
 //	surface.go  what is put and compared of an object
 //	pending.go  what a resync still has to look at; progress.go how much that is
 //	verify.go   comparing all mirrors at exact positions
@@ -180,6 +181,10 @@ func (l *Log) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, e
 		return nil, err
 	}
 	crossing := l.border(o)
+	heirs, err := l.heirs(o)
+	if err != nil {
+		return nil, err
+	}
 	hot, err := l.heat(o)
 	if err != nil {
 		return nil, err
@@ -188,6 +193,7 @@ func (l *Log) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, e
 		hot.Leave(0)
 		return nil, err
 	}
+	l.inherit(heirs)
 	var ack op.Ack
 	if crossing == nil {
 		ack, err = l.order(o, toAll)

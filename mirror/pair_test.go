@@ -70,10 +70,7 @@ func (r *pair) do(o *op.Op) error { return r.a.Apply(o) }
 func (r *pair) live(o *op.Op) error {
 	r.order.Lock()
 	defer r.order.Unlock()
-	if err := r.a.Apply(o); err != nil {
-		return err
-	}
-	_, err := r.Log.order(o, toAll)
+	_, err := r.Commit(r.t.Context(), o, func() error { return r.a.Apply(o) })
 	return err
 }
 
@@ -88,7 +85,7 @@ func (r *pair) resync(marks []region.Mark, writes func()) Progress {
 	}
 	r.p.resync = &Progress{}
 	r.sent = nil
-	run := &resync{p: r.p, log: r.Log, began: time.Now()}
+	run := &resync{p: r.p, log: r.Log, began: time.Now(), links: newLinks()}
 	run.count(r.t.Context(), r.p.pending.tasks())
 	for first := true; first || !r.p.pending.empty(); first = false {
 		ctx, stop := context.WithCancel(r.t.Context())
@@ -135,8 +132,7 @@ func (r *pair) mirror(ctx context.Context) {
 		for h, payload, err := frames.Next(); err == nil; h, payload, err = frames.Next() {
 			var o op.Op
 			if err := wire.DecodeOp(h, payload, &o); err != nil {
-				r.t.Error(err)
-				return
+				panic(err) // everybody waits for this mirror
 			}
 			r.apply(h.LSN, &o)
 			last = h

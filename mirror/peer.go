@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
-	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -59,11 +58,8 @@ type peer struct {
 	pausedAt time.Time      // when that began, in this resync
 	held     time.Duration  // how long this resync was paused
 	verify   *verifying     // nil while none runs
-	// groups holds, per file with several names, those that this resync has
-	// put. Hello makes it, then repair alone uses it.
-	groups  map[tree.Inode][]string
-	resyncs uint64
-	resumes uint64
+	resyncs  uint64
+	resumes  uint64
 
 	// out carries messages for the control stream to talk. It is made for each
 	// session and never closed: senders give up when the session's context ends.
@@ -298,6 +294,7 @@ func (p *peer) reported(r wire.Report) error {
 		return p.suspect(r)
 	case r.Kind == wire.ReportNew:
 		p.pending.mark(string(r.Path))
+		p.differ = append(p.differ, r) // for the other names
 	case r.Kind == wire.ReportDiffer:
 		p.differ = append(p.differ, r)
 	default:

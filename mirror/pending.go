@@ -22,7 +22,6 @@ type pending struct {
 	items map[string]*item
 	queue []string // paths to begin with; may name some that are gone from items
 	wide  int      // items that stand for more than their own path
-	all   bool     // once everything was pending
 	// below counts the items under each directory, so that a rename need not
 	// look at all of them.
 	below map[string]int
@@ -133,12 +132,25 @@ func (p *pending) want(path string, w want) {
 		p.items[path] = i
 		p.count(path, 1)
 	}
-	p.all = p.all || w.whole && path == op.Root
 	if w.wide() && !i.all.wide() {
 		p.wide++
 	}
 	i.all, i.todo = i.all.and(w), i.todo.and(w)
 	p.enqueue(path, i)
+}
+
+// begin makes what w wants of path pending, and is next for it.
+func (p *pending) begin(path string, w want) task {
+	queued, todo := false, want{}
+	if i := p.items[path]; i != nil {
+		queued, todo = i.queued, i.todo
+	}
+	p.want(path, w)
+	i := p.items[path]
+	if !queued {
+		i.queued, i.todo = false, todo
+	}
+	return task{path, w, i.marks}
 }
 
 func (p *pending) enqueue(path string, i *item) {

@@ -141,7 +141,7 @@ func (p *peer) bringLevel(ctx context.Context) (op.LSN, error) {
 	}
 	l.event("resync", p.name+" is brought level")
 	began := time.Now()
-	r := &resync{p: p, log: l, began: began}
+	r := &resync{p: p, log: l, began: began, links: newLinks()}
 	l.mu.Lock()
 	p.state, p.resync = StateResync, &Progress{}
 	tasks := p.pending.tasks()

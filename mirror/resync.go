@@ -8,6 +8,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror/region"
+	"github.com/standbyfs/standbyfs/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,7 +59,7 @@ type resync struct {
 	began time.Time
 	done  []lookedAt // in the order of their last op: waiting for the mirror's answer
 	last  op.LSN     // newest op of this resync
-	all   bool       // it looks at everything
+	links links
 	// compared counts bytes of files; a long hole, which costs nothing, counts as
 	// one stride. paced is how many bytes read had been due.
 	compared, paced uint64
@@ -80,11 +81,11 @@ func (r *resync) run(ctx context.Context) error {
 		r.log.mu.Lock()
 		var t task
 		more := false
-		r.all = r.p.pending.all
-		if r.p.clear() {
+		clear := r.p.clear()
+		if clear {
 			t, more = r.p.pending.next()
 		}
-		level := r.p.pending.empty() && len(r.p.differ) == 0
+		level := r.p.pending.empty() && len(r.p.differ) == 0 && len(r.done) == 0
 		r.progress()
 		r.log.mu.Unlock()
 		switch {
@@ -95,6 +96,11 @@ func (r *resync) run(ctx context.Context) error {
 			continue
 		case level:
 			return nil
+		case clear && len(r.links.waiting) > 0:
+			if err := r.lookAtLinks(ctx); err != nil {
+				return err
+			}
+			continue
 		}
 		select {
 		case <-r.p.news:
@@ -114,7 +120,9 @@ func (r *resync) answers(ctx context.Context) error {
 		p.differ = nil
 		l.mu.Unlock()
 		for _, d := range differ {
-			if err := r.mend(ctx, string(d.Path), d.Regions); err != nil {
+			if d.Kind == wire.ReportNew {
+				r.remade(d.LSN)
+			} else if err := r.mend(ctx, string(d.Path), d.Regions); err != nil {
 				return fmt.Errorf("%q: %w", d.Path, err)
 			}
 		}
@@ -142,7 +150,10 @@ func (r *resync) mend(ctx context.Context, path string, regions []int64) error {
 		err := r.log.source.Hold(path, func() error {
 			return r.log.cfg.Tree.PutRange(path, off, n, r.send)
 		})
-		if err != nil && !moved(err) {
+		switch {
+		case err != nil && moved(err):
+			r.lost(path)
+		case err != nil:
 			return err
 		}
 	}
@@ -210,10 +221,13 @@ func (r *resync) look(ctx context.Context, t task) error {
 		return nil
 	})
 	switch {
+	case s.waits:
+		r.links.wait(t, s.id)
+		return nil
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		err = r.gone(t)
 	case err == nil && s.file:
-		err = r.content(ctx, t)
+		err = r.content(ctx, t, r.p.fresh && t.whole)
 	}
 	if err != nil {
 		return err
@@ -273,23 +287,8 @@ func (r *resync) put(t task) (surface, error) {
 		s.put.Flags |= op.Partial
 	}
 	if s.id.Nlink > 1 && !s.dir {
-		// Another name of the same file may be there already.
-		id, groups := s.id.Key(), r.p.groups
-		for _, other := range groups[id] {
-			if _, now, err := r.log.cfg.Tree.Describe(other); other != t.path && err == nil && now.Key() == id {
-				if err := r.send(&op.Op{Kind: op.PutLink, Path: other, Path2: t.path}); err != nil {
-					return s, err
-				}
-				return s, r.send(s.put)
-			}
-		}
-		// The first one: a new inode on the mirror, so that no name there that
-		// is of another file here stays tied to it. Only where all names are
-		// looked at: it would cut the others off.
-		if r.all && len(groups[id]) == 0 {
-			s.put.Flags |= op.Fresh
-		}
-		groups[id] = append(groups[id], t.path)
+		s.waits = true
+		return s, nil
 	}
 	if err := r.send(s.put); err != nil || !s.dir || !t.wide() {
 		return s, err
@@ -302,8 +301,7 @@ func (r *resync) put(t task) (surface, error) {
 
 // content sends digests of the file's data that is wanted, or, to a mirror that
 // began with nothing, the data.
-func (r *resync) content(ctx context.Context, t task) error {
-	fill := r.p.fresh && t.whole
+func (r *resync) content(ctx context.Context, t task, fill bool) error {
 	for _, s := range t.spans() {
 		for off, next := s.from, s.from; off < s.to; off = next {
 			if err := r.room(ctx); err != nil {

@@ -34,6 +34,24 @@ func (c *changes) name() string {
 	return op.JoinPath(pick(c.Rand, c.dirs), fmt.Sprintf("n%d", c.n))
 }
 
+// aliases marks all other names of a file that loses one: what was marked
+// under that is not found there any more.
+func (r *pair) aliases(path string) []region.Mark {
+	st, err := r.a.Stat(path)
+	if err != nil || st.Nlink < 2 {
+		return nil
+	}
+	var marks []region.Mark
+	err = r.a.Aliases(func(ino uint64) bool { return ino == st.Ino }, func(path string, _ uint64) error {
+		marks = append(marks, region.Mark{Path: path, Scope: region.Tree})
+		return nil
+	})
+	if err != nil {
+		r.t.Error(err)
+	}
+	return marks
+}
+
 func pick[T any](r *rand.Rand, of []T) T { return of[r.IntN(len(of))] }
 
 // seed makes what both sides have to begin with.
@@ -80,14 +98,15 @@ func (c *changes) data(n int64) []byte {
 
 // next returns a change and its regions. Times are the change's own, so that
 // nothing that is forgotten is found by its time alone.
-func (c *changes) next(size func(path string) int64) (*op.Op, []region.Mark) {
+func (c *changes) next(r *pair) (*op.Op, []region.Mark) {
+	size := r.size
 	entries := func(path string) region.Mark {
 		dir, _ := op.SplitPath(path)
 		return region.Mark{Path: dir, Scope: region.Entries}
 	}
 	attr := op.Attr{Valid: op.AttrMtime, Mtime: op.Time{Sec: 1e9}}
 	dirTime := op.Time{Sec: 1e9}
-	switch c.IntN(10) {
+	switch c.IntN(12) {
 	case 0:
 		path := c.name()
 		c.files = append(c.files, path)
@@ -113,14 +132,14 @@ func (c *changes) next(size func(path string) int64) (*op.Op, []region.Mark) {
 			c.files = append(c.files, to)
 		}
 		return &op.Op{Kind: op.Rename, Path: from, Path2: to, Dir: dirTime, Dir2: dirTime},
-			[]region.Mark{entries(from), entries(to), {Path: to, Scope: region.Tree}}
+			append(append(r.aliases(from), r.aliases(to)...), entries(from), entries(to), region.Mark{Path: to, Scope: region.Tree})
 	case 4:
 		if len(c.files) < 5 {
 			break
 		}
 		path := pick(c.Rand, c.files)
 		c.files = slices.DeleteFunc(c.files, func(f string) bool { return f == path })
-		return &op.Op{Kind: op.Unlink, Path: path, Dir: dirTime}, []region.Mark{entries(path)}
+		return &op.Op{Kind: op.Unlink, Path: path, Dir: dirTime}, append(r.aliases(path), entries(path))
 	case 5:
 		path := pick(c.Rand, c.files)
 		attr.Valid, attr.Mode, attr.Size = attr.Valid|op.AttrSize, 0, c.size()
@@ -140,9 +159,17 @@ func (c *changes) next(size func(path string) int64) (*op.Op, []region.Mark) {
 		return &op.Op{Kind: op.Fallocate, Path: path, Arg: unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE, Off: off, Len: n, Attr: attr},
 			[]region.Mark{{Path: path, From: off, To: off + n}}
 	case 8:
+		from, to := pick(c.Rand, c.files), c.name()
+		c.files = append(c.files, to)
+		return &op.Op{Kind: op.Link, Path: from, Path2: to, Dir2: dirTime}, []region.Mark{{Path: from}, entries(to)}
+	case 9:
 		from, to := pick(c.Rand, c.files), pick(c.Rand, c.files)
 		n := size(from) / 2
 		if from == to || n == 0 {
+			break
+		}
+		st, err := r.a.Stat(from)
+		if other, err2 := r.a.Stat(to); err != nil || err2 != nil || st.Ino == other.Ino {
 			break
 		}
 		off := c.Int64N(4 * op.RegionSize)
@@ -179,7 +206,7 @@ func TestResyncOfMarks(t *testing.T) {
 			c.seed(r)
 			var marks []region.Mark
 			for range 1 + c.IntN(60) {
-				o, m := c.next(r.size)
+				o, m := c.next(r)
 				if err := r.do(o); err != nil {
 					t.Fatalf("%v: %v", o, err)
 				}
@@ -187,7 +214,7 @@ func TestResyncOfMarks(t *testing.T) {
 			}
 			r.resync(marks, func() {
 				for range c.IntN(100) {
-					o, _ := c.next(r.size)
+					o, _ := c.next(r)
 					if err := r.live(o); err != nil {
 						t.Errorf("%v: %v", o, err)
 						return
@@ -238,7 +265,7 @@ func TestForgottenRegion(t *testing.T) {
 	c.seed(r)
 	forgotten := 0
 	for range 40 {
-		o, marks := c.next(r.size)
+		o, marks := c.next(r)
 		if err := r.do(o); err != nil {
 			t.Fatalf("%v: %v", o, err)
 		}

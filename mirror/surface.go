@@ -13,6 +13,7 @@ type surface struct {
 	id    tree.Inode
 	dir   bool
 	file  bool         // regular
+	waits bool         // for its other names
 	names []tree.Entry // of a directory, mirrored ones only; see list
 }
 

@@ -254,7 +254,8 @@ func checkPaths(o *op.Op) error {
 		return fmt.Errorf("%w: %s: %w", ErrCorrupt, o.Kind, err)
 	}
 	for _, name := range o.Names {
-		if err := op.CheckPath(name); err != nil || name == op.Root || strings.Contains(name, "/") {
+		// Those of a Put are paths.
+		if err := op.CheckPath(name); err != nil || name == op.Root || o.Kind != op.Put && strings.Contains(name, "/") {
 			return fmt.Errorf("%w: %s: %q is no name", ErrCorrupt, o.Kind, name)
 		}
 	}

@@ -41,6 +41,7 @@ func sampleOps() []*op.Op {
 		{Kind: op.Join, Path: ".", Member: 1, Members: []op.NodeID{1, math.MaxUint64}},
 		{Kind: op.Put, Flags: op.Fresh, Path: "b", Attr: all, Xattrs: []op.Xattr{
 			{Name: "user.a", Value: []byte("1")}, {Name: "user.b", Value: []byte{0, 255}}}},
+		{Kind: op.Put, Flags: op.Partial, Path: "b", Attr: born, Arg: 3, Names: []string{"c", "d/e"}},
 		{Kind: op.PutLink, Path: "b", Path2: "c"},
 		{Kind: op.PutNames, Flags: op.Compare, Path: "d", Path2: "a", Name: "z", Names: []string{"m", "n\xff"}, Dir: at},
 		{Kind: op.Check, Path: "b", Off: op.RegionSize, Len: op.RegionSize, Data: make([]byte, 16)},

@@ -42,7 +42,7 @@ const (
 
 	// Repair. These make the mirror's object equal to what they describe,
 	// whatever was there; with the flag Compare they only report differences.
-	Put      // Path has type, attributes, xattrs and link text as given; data is left alone
+	Put      // Path has type, attributes, xattrs and link text as given; Names are all its other names, if it has any; data is left alone
 	PutLink  // Path2 is another name of the file Path
 	PutNames // directory Path holds, between Path2 (exclusive) and Name (inclusive), just Names
 	Check    // Path's regions from Off on, Len bytes, have the digests in Data, or, without Data, are all hole

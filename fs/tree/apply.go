@@ -19,24 +19,6 @@ func (t *Tree) Apply(o *op.Op) error { return t.apply(o, false) }
 // repaired; the directories have the times that it carries all the same.
 func (t *Tree) ApplyLenient(o *op.Op) error { return t.apply(o, true) }
 
-// Put is ApplyLenient of a Put. It reports whether the object was made anew,
-// empty, since nothing was there that could be kept.
-func (t *Tree) Put(o *op.Op) (anew bool, err error) {
-	if err := checkPaths(o); err != nil {
-		return false, err
-	}
-	a := applier{t, o, true}
-	err = a.despiteLocks(func() error {
-		made, err := a.put()
-		anew = anew || made
-		return err
-	})
-	if err != nil {
-		err = fmt.Errorf("%s %q: %w", o.Kind, o.Path, err)
-	}
-	return anew, err
-}
-
 func (t *Tree) apply(o *op.Op, lenient bool) error {
 	if err := checkPaths(o); err != nil {
 		return err
@@ -64,6 +46,13 @@ func checkPaths(o *op.Op) error {
 	}
 	if o.Kind.TwoPaths() {
 		return op.CheckPath(o.Path2)
+	}
+	if o.Kind == op.Put {
+		for _, path := range o.Names {
+			if err := op.CheckPath(path); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

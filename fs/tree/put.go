@@ -4,16 +4,35 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"golang.org/x/sys/unix"
 )
 
+// Put is ApplyLenient of a Put. It reports whether the object was made anew,
+// with nothing in it, since nothing was there that could be kept.
+func (t *Tree) Put(o *op.Op) (anew bool, err error) {
+	if err := checkPaths(o); err != nil {
+		return false, err
+	}
+	a := applier{t, o, true}
+	err = a.despiteLocks(func() error {
+		made, err := a.put()
+		anew = anew || made
+		return err
+	})
+	if err != nil {
+		return anew, fmt.Errorf("%s %q: %w", o.Kind, o.Path, err)
+	}
+	return anew, nil
+}
+
 // put makes the object at Path be of the type and have the attributes that the
 // op describes. A file's data stays, a directory's entries stay, unless it has
 // to be made anew: it is of another type, the op says Fresh, or it has other
-// names here although it has just one there. put reports whether it was.
+// names here than there. put reports whether it was.
 func (a applier) put() (anew bool, err error) {
 	dir, _ := op.SplitPath(a.Path)
 	if a.Path == op.Root {
@@ -37,6 +56,11 @@ func (a applier) put() (anew bool, err error) {
 			if err := a.Remove(a.Path); err != nil {
 				return err
 			}
+		}
+		if linked, err := a.kin(); err != nil {
+			return err
+		} else if linked {
+			return a.putAttr()
 		}
 		anew = true
 		if err := at.make(a.Op); err != nil {
@@ -64,7 +88,56 @@ func (a applier) fits(at At, st *unix.Stat_t) bool {
 			return false
 		}
 	}
-	return a.Arg != 1 || st.Nlink == 1
+	return a.own(st)
+}
+
+// own reports whether all names that a file has here are among those that the
+// op gives it.
+func (a applier) own(st *unix.Stat_t) bool {
+	if a.Arg != 1 && len(a.Op.Names) == 0 {
+		return true // not said
+	}
+	count := 0
+	for _, path := range append([]string{a.Path}, a.Op.Names...) {
+		other, err := a.Stat(path)
+		if err == nil && other.Dev == st.Dev && other.Ino == st.Ino {
+			count++
+		}
+	}
+	return count == int(st.Nlink)
+}
+
+// kin makes Path a name of what another of the names that the op gives it is
+// already, if that can be kept: so a name more costs no data.
+func (a applier) kin() (bool, error) {
+	if a.Flags&op.Fresh != 0 {
+		return false, nil
+	}
+	for i, path := range a.Op.Names {
+		// The same op, with the two names exchanged.
+		other := *a.Op
+		other.Path, other.Names = path, slices.Clone(a.Op.Names)
+		other.Names[i] = a.Path
+		at, err := a.At(path)
+		if missing(err) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		defer at.Close()
+		var st unix.Stat_t
+		err = unix.Fstatat(at.FD, at.Name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil && (applier{a.Tree, &other, true}).fits(at, &st) {
+			to, err := a.At(a.Path)
+			if err != nil {
+				return false, err
+			}
+			defer to.Close()
+			return true, unix.Linkat(at.FD, at.Name, to.FD, to.Name, 0)
+		}
+	}
+	return false, nil
 }
 
 // putAttr sets the attributes that differ, and the xattrs to just those given.

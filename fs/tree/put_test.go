@@ -160,6 +160,9 @@ func TestPutXattrsThatFill(t *testing.T) {
 
 // What is made anew is told from what is kept.
 func TestPutTells(t *testing.T) {
+	named := func(others ...string) *op.Op {
+		return with(put("f", unix.S_IFREG|0o600), func(o *op.Op) { o.Names, o.Arg = others, uint32(len(others)+1) })
+	}
 	for _, c := range []struct {
 		name  string
 		given []*op.Op
@@ -170,6 +173,13 @@ func TestPutTells(t *testing.T) {
 		{"a file", []*op.Op{create("f")}, put("f", unix.S_IFREG|0o600), false},
 		{"a file, to be fresh", []*op.Op{create("f")}, with(put("f", unix.S_IFREG|0o600), func(o *op.Op) { o.Flags = op.Fresh }), true},
 		{"a file with another name", []*op.Op{create("f"), link("f", "g")}, with(put("f", unix.S_IFREG|0o600), func(o *op.Op) { o.Arg = 1 }), true},
+		{"a file with two names", []*op.Op{create("f"), link("f", "g")}, named("g"), false},
+		{"a file with two names, one of them wrong", []*op.Op{create("f"), create("g"), link("f", "h"), link("g", "i")}, named("g"), true},
+		{"a file with a name too few", []*op.Op{create("f"), link("f", "g")}, named("g", "h"), false},
+		{"a new name of a file", []*op.Op{create("g")}, named("g", "h"), false},
+		{"a new name of what has a name too many", []*op.Op{create("g"), link("g", "i")}, named("g", "h"), true},
+		{"a file with a name too many", []*op.Op{create("f"), link("f", "g"), link("f", "h")}, named("g"), true},
+		{"a file with two names, unsaid", []*op.Op{create("f"), link("f", "g")}, put("f", unix.S_IFREG|0o600), false},
 		{"a directory where a file shall be", []*op.Op{mkdir("f")}, put("f", unix.S_IFREG|0o600), true},
 		{"a directory", []*op.Op{mkdir("f"), create("f/x")}, put("f", unix.S_IFDIR|0o700), false},
 		{"the root", nil, put(".", unix.S_IFDIR|0o700), false},
@@ -182,7 +192,9 @@ func TestPutTells(t *testing.T) {
 			}
 		})
 	}
-	if _, err := newTree(t).Put(put("../f", unix.S_IFREG|0o600)); err == nil {
-		t.Error("a put outside of the tree")
+	for _, o := range []*op.Op{put("../f", unix.S_IFREG|0o600), named("../g")} {
+		if _, err := newTree(t).Put(o); err == nil {
+			t.Errorf("%v, %q: outside of the tree", o, o.Names)
+		}
 	}
 }

@@ -11,6 +11,7 @@
 //	put.go      repair ops: make an object equal to a description
 //	loss.go     what an op takes away
 //	describe.go reading descriptions: attributes, xattrs, names
+//	aliases.go  all names of a file
 //	quiet.go    reading symbolic links without a trace
 //	region.go   file data in regions: digests, holes, ranges
 //	compare.go  a description against what is here, in words
