@@ -34,6 +34,8 @@ type inSync struct {
 	// applied and durable bound what may be released. commit is the highest
 	// position that every member has acknowledged; it only grows.
 	applied, durable, commit op.LSN
+	// joining is how many nodes are about to join: commit stands still.
+	joining int
 	// last is the newest LSN, what commit is while the set is empty.
 	last op.LSN
 
@@ -99,6 +101,25 @@ func (s *inSync) join(n op.NodeID, at, applied, durable op.LSN, now int64) {
 	defer s.mu.Unlock()
 	s.members[n] = &progress{applied, durable}
 	s.change, s.since, s.last = at, now, max(s.last, at)
+	s.advance()
+}
+
+// hold keeps the commit position where it is, and returns it, until as many calls
+// of letGo. A node that joins must have all that is committed: whatever anybody
+// has forgotten of older changes rests on that.
+func (s *inSync) hold() op.LSN {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.joining++
+	return s.commit
+}
+
+// letGo ends one hold.
+func (s *inSync) letGo() {
+	defer s.tell()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.joining--
 	s.advance()
 }
 
@@ -177,7 +198,9 @@ func (s *inSync) advance() {
 		applied, durable = min(applied, p.applied), min(durable, p.durable)
 		held = held && p.applied >= s.change
 	}
-	s.commit = max(s.commit, min(applied, s.last))
+	if s.joining == 0 {
+		s.commit = max(s.commit, min(applied, s.last))
+	}
 	if !held {
 		applied, durable = 0, 0
 	}

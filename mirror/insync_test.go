@@ -146,6 +146,32 @@ func TestNoMembersReleasesAtOnce(t *testing.T) {
 	}
 }
 
+// While somebody joins, the commit position stands still, and nothing else does.
+func TestJoiningHoldsCommit(t *testing.T) {
+	s := newInSync([]op.NodeID{1}, 0, nil)
+	s.ordered(5)
+	s.report(1, 3, 3)
+	if at := s.hold(); at != 3 {
+		t.Fatalf("held at %d", at)
+	}
+	c := wait(s, 5, false, 0)
+	s.report(1, 5, 5)
+	wantReleased(t, c, "an op that all members have")
+	if commit, _ := s.committed(); commit != 3 {
+		t.Errorf("commit moved to %d", commit)
+	}
+	s.join(2, 6, 3, 3, 0)
+	s.letGo()
+	if commit, _ := s.committed(); commit != 3 {
+		t.Errorf("commit is %d, which the one that joined has not applied", commit)
+	}
+	s.report(1, 6, 6)
+	s.report(2, 6, 6)
+	if commit, _ := s.committed(); commit != 6 {
+		t.Errorf("commit is %d", commit)
+	}
+}
+
 func TestStrangersCountForNothing(t *testing.T) {
 	s := newInSync([]op.NodeID{1}, 0, nil)
 	s.ordered(2)

@@ -45,7 +45,19 @@ func (l *Log) expel(ctx context.Context, node op.NodeID, why string) error {
 // and has synced its replica (RULES.md 10, SyncBeforeJoin). The set includes it
 // before it says so itself (SetBeforeMember): it records 'in sync' when it
 // applies the entry.
+//
+// Its map is emptied with that, so it must have applied all that is committed:
+// what lies behind is still hot on every node, and nothing else is (RULES.md 10,
+// "stream drained"). The commit position stands still for as long, so that a
+// writer that never stops cannot keep it out.
 func (l *Log) join(ctx context.Context, p *peer) error {
+	commit := l.sync.hold()
+	defer l.sync.letGo()
+	if err := p.await(ctx, func() bool {
+		return p.applied >= commit || p.applied >= p.sent && p.cursor > commit
+	}); err != nil {
+		return err
+	}
 	l.memberMu.Lock()
 	defer l.memberMu.Unlock()
 	l.mu.Lock()

@@ -2,7 +2,10 @@ package mirror
 
 import (
 	"errors"
+	"sync"
 	"testing"
+
+	"github.com/standbyfs/standbyfs/wire"
 )
 
 // TestJoinedIsLevel looks at the status in the middle of a join, as somebody
@@ -28,4 +31,69 @@ func TestJoinedIsLevel(t *testing.T) {
 	if !p.InSync || p.State != StateInSync {
 		t.Errorf("in sync %t, state %q", p.InSync, p.State)
 	}
+}
+
+// TestJoinsWithAllThatIsCommitted has a mirror that is close behind, which is
+// enough to be asked, but lacks an op that counts as committed: regions that were
+// forgotten rest on that. It must not join before it has it.
+func TestJoinsWithAllThatIsCommitted(t *testing.T) {
+	var once sync.Once
+	asked, behind, proceed := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	r := newRig(t, nil, func(s *scripted) error {
+		if err := s.greet(); err != nil {
+			return err
+		}
+		// It takes the whole resync, and answers PrepareJoin, but not what is
+		// ordered from then on.
+		go func() {
+			for {
+				h, _, err := s.control.Next()
+				if err != nil {
+					return
+				}
+				if h.Kind == wire.KindPrepareJoin {
+					once.Do(func() { close(asked) })
+					<-behind
+					if s.say(wire.KindPrepared, wire.Prepared{}) != nil {
+						return
+					}
+				}
+			}
+		}()
+		for {
+			h, _, err := s.log.Next()
+			if err != nil {
+				return nil
+			}
+			if h.Kind == wire.KindCommit {
+				continue
+			}
+			select {
+			case <-asked:
+				<-proceed
+			default:
+			}
+			if err := s.ack(wire.Ack{Applied: h.LSN, Durable: h.LSN, Offset: h.Offset}); err != nil {
+				return nil
+			}
+		}
+	})
+	<-asked
+	if _, err := r.change(); err != nil {
+		t.Fatal(err)
+	}
+	if commit, _ := r.Log.sync.committed(); commit == 0 {
+		t.Fatal("without members an op is committed at once")
+	}
+	close(behind)
+	r.until("it is prepared", func(Status, PeerStatus) bool {
+		r.Log.mu.Lock()
+		defer r.Log.mu.Unlock()
+		return r.Log.peers[0].prepared != nil
+	})
+	if r.decided() != "" {
+		t.Error("it joined without the op")
+	}
+	close(proceed)
+	r.until("it is in sync", func(_ Status, p PeerStatus) bool { return p.InSync })
 }
