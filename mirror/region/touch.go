@@ -150,7 +150,9 @@ func (t *touched) put(o *op.Op, look Look) {
 	}
 	st, err := look(o.Path)
 	kind := o.Attr.Mode & unix.S_IFMT
-	if err == nil && st.Mode&unix.S_IFMT == kind && o.Flags&op.Fresh == 0 && (o.Arg != 1 || st.Links == 1) {
+	// A file is kept only if it has the names that it should have.
+	named := kind != unix.S_IFREG || o.Arg == 0 || o.Arg == 1 && st.Links == 1
+	if err == nil && st.Mode&unix.S_IFMT == kind && o.Flags&op.Fresh == 0 && named {
 		t.add(Mark{Path: o.Path})
 		return
 	}
