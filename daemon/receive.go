@@ -334,9 +334,11 @@ func (r *Receiver) leave(l *leaveError) error {
 	err := r.cfg.Store.Update(func(st *State) error {
 		was = st.InSync
 		if st.Role == Mirror {
-			if st.Stopped = stopped; stopped != nil {
-				stopped.Member = st.InSync
+			if stopped != nil {
+				// Without a session since the last stop it is still what it was then.
+				stopped.Member = st.InSync || st.Stopped != nil && st.Stopped.Member
 			}
+			st.Stopped = stopped
 			st.InSync, st.Reason = false, reason
 		}
 		return nil
