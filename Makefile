@@ -49,7 +49,7 @@ suites: suites-installed ## suites that others wrote, on mounts of each kind; TI
 	TIMES=$(TIMES) $(GO) test -count=1 -timeout 3h ./tests/suites
 
 soak: servers-installed suites-installed benchmark ## a million files (FILES), suites ten times as long (TIMES), ROUNDS=50 of kills, 10 GB: hours
-	FILES=$(FILES) $(GO) test -count=1 -timeout 3h -v -run '^(TestForget|TestLargeDirectory|TestNothingGrows)$$' ./fs ./tests/growth
+	FILES=$(FILES) $(GO) test -count=1 -timeout 3h -v -run '^(TestForget|TestLargeDirectory|TestNothingGrows|TestStartUp)$$' ./fs ./tests/growth
 	TIMES=$(if $(filter 1,$(TIMES)),10,$(TIMES)) $(GO) test -count=1 -timeout 9h -v ./tests/suites
 	ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 3h -v ./tests/zodb
 	ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 3h -v ./tests/power

@@ -13,10 +13,7 @@ import (
 	"github.com/standbyfs/standbyfs/tests/harness"
 )
 
-func TestMain(m *testing.M) {
-	harness.NoUmask()
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 // needs is what this process uses, with all nodes in it.
 type needs struct {

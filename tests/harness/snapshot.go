@@ -165,8 +165,7 @@ func readContent(path string) (sum, data string, err error) {
 	}
 	defer unix.Close(fd)
 	const block = 4096
-	zero := make([]byte, block)
-	buf := make([]byte, 64*block)
+	var zero, buf []byte // made for a file that has data: others are many
 	hash := sha256.New()
 	var segments strings.Builder
 	first, last := int64(0), int64(-1) // segments that touch are one
@@ -181,6 +180,9 @@ func readContent(path string) (sum, data string, err error) {
 		end, err := unix.Seek(fd, start, unix.SEEK_HOLE)
 		if err != nil {
 			return "", "", fmt.Errorf("seeking a hole in %q from %d: %w", path, start, err)
+		}
+		if buf == nil {
+			zero, buf = make([]byte, block), make([]byte, 64*block)
 		}
 		if start != last {
 			if last >= 0 {
