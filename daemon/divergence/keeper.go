@@ -6,6 +6,8 @@ import (
 	"iter"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 )
@@ -172,9 +174,12 @@ func (k *Keeper) After(o *op.Op) error {
 	case k.from != nil:
 		return k.moved.follow(o, k.from)
 	case k.loss.Makes != "":
-		_, id, err := k.cfg.Tree.Describe(k.loss.Makes)
+		put, id, err := k.cfg.Tree.Describe(k.loss.Makes)
 		if err != nil {
 			return err
+		}
+		if id.Nlink > 1 && put.Attr.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return nil // another name of what was there: not new after all
 		}
 		k.marks[id.Key()] = &mark{all: true}
 		return k.moved.made(k.loss.Makes)

@@ -216,7 +216,13 @@ func (n *node) export() (string, []Exported) {
 // repair makes n's replica equal to a's.
 func (n *node) repair(a *tree.Tree) {
 	n.t.Helper()
-	first := map[tree.Inode]string{}
+	first, names := map[tree.Inode]string{}, map[tree.Inode][]string{}
+	if err := a.Walk(func(path string, _ *op.Op, id tree.Inode) error {
+		names[id.Key()] = append(names[id.Key()], path)
+		return nil
+	}); err != nil {
+		n.t.Fatal(err)
+	}
 	err := a.Walk(func(path string, put *op.Op, id tree.Inode) error {
 		kind := put.Attr.Mode & unix.S_IFMT
 		if id.Nlink > 1 && kind != unix.S_IFDIR {
@@ -225,11 +231,15 @@ func (n *node) repair(a *tree.Tree) {
 				return nil
 			}
 			first[id.Key()] = path
-			put.Flags |= op.Fresh
+			if len(first)%2 == 0 {
+				put.Flags |= op.Fresh
+			} else {
+				put.Names = names[id.Key()][1:]
+			}
 		}
 		n.do(put)
 		again := *put
-		again.Flags, again.Arg = 0, 0
+		again.Flags, again.Arg, again.Names = 0, 0, nil
 		switch kind {
 		case unix.S_IFDIR:
 			entries, err := a.Names(path)

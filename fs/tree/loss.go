@@ -147,27 +147,35 @@ func otherAttr(is, want *op.Attr) bool {
 }
 
 func (t *Tree) putLosses(o *op.Op, l *Loss) error {
-	l.Makes = o.Path
-	here, _, err := t.Describe(o.Path)
-	if err != nil {
-		return err
-	}
 	stays, err := t.stays(o)
+	if err != nil && !missing(err) {
+		return err
+	}
+	path := o.Path
+	if !stays {
+		if err := t.goes(path, l); err != nil && !missing(err) {
+			return err
+		}
+		if path, err = (applier{t, o, true}).findKin(); err != nil {
+			return err
+		}
+		if path == "" {
+			l.Makes = o.Path
+			return nil
+		}
+	}
+	here, _, err := t.Describe(path)
 	if err != nil {
 		return err
 	}
-	if !stays {
-		return t.goes(o.Path, l)
-	}
-	l.Makes = ""
 	if o.Attr.Valid&op.AttrSize != 0 && here.Attr.Size != o.Attr.Size {
-		return t.over(o.Path, o.Attr.Size, toEnd, l)
+		return t.over(path, o.Attr.Size, toEnd, l)
 	}
 	want := o.Attr
 	want.Valid |= op.AttrFlags // a Put without any clears them
 	xattrs := slices.EqualFunc(here.Xattrs, o.Xattrs, func(x, y op.Xattr) bool { return x.Name == y.Name && bytes.Equal(x.Value, y.Value) })
 	if otherAttr(&here.Attr, &want) || !xattrs {
-		l.Changed = append(l.Changed, o.Path)
+		l.Changed = append(l.Changed, path)
 	}
 	return nil
 }

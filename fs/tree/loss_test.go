@@ -73,6 +73,12 @@ func TestLosses(t *testing.T) {
 		}, Loss{Changed: []string{"."}}},
 		{"put a name", func(*Tree) *op.Op { return &op.Op{Kind: op.PutLink, Path: "g", Path2: "f"} }, Loss{Gone: []string{"f"}}},
 		{"put the name it has", func(*Tree) *op.Op { return &op.Op{Kind: op.PutLink, Path: "g", Path2: "h"} }, Loss{}},
+		{"put a name more", func(tr *Tree) *op.Op {
+			return put(tr, "g", func(o *op.Op) { o.Path, o.Names, o.Attr.UID = "x", []string{"g", "h"}, 9 })
+		}, Loss{Changed: []string{"g"}}},
+		{"put a name more in the way", func(tr *Tree) *op.Op {
+			return put(tr, "g", func(o *op.Op) { o.Path, o.Names, o.Attr.UID = "d", []string{"g", "h"}, 9 })
+		}, Loss{Gone: []string{"d"}, Changed: []string{"g"}}},
 		{"put names", func(*Tree) *op.Op { return &op.Op{Kind: op.PutNames, Path: ".", Path2: "d", Names: []string{"g"}} }, Loss{Gone: []string{"f", "h"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -176,6 +182,8 @@ func (c *chaos) repair(t *testing.T, a *Tree) *op.Op {
 			return &op.Op{Kind: op.PutLink, Path: path, Path2: c.path()}
 		case 1:
 			put.Flags |= op.Fresh
+		case 2:
+			put.Names, put.Arg = []string{c.path(), c.path()}, 3
 		}
 		return put
 	}

@@ -110,8 +110,27 @@ func (a applier) own(st *unix.Stat_t) bool {
 // kin makes Path a name of what another of the names that the op gives it is
 // already, if that can be kept: so a name more costs no data.
 func (a applier) kin() (bool, error) {
+	path, err := a.findKin()
+	if err != nil || path == "" {
+		return false, err
+	}
+	from, err := a.At(path)
+	if err != nil {
+		return false, err
+	}
+	defer from.Close()
+	to, err := a.At(a.Path)
+	if err != nil {
+		return false, err
+	}
+	defer to.Close()
+	return true, unix.Linkat(from.FD, from.Name, to.FD, to.Name, 0)
+}
+
+// findKin returns a name of what Path can become a name of, "" if there is none.
+func (a applier) findKin() (string, error) {
 	if a.Flags&op.Fresh != 0 {
-		return false, nil
+		return "", nil
 	}
 	for i, path := range a.Op.Names {
 		// The same op, with the two names exchanged.
@@ -123,21 +142,17 @@ func (a applier) kin() (bool, error) {
 			continue
 		}
 		if err != nil {
-			return false, err
+			return "", err
 		}
-		defer at.Close()
 		var st unix.Stat_t
 		err = unix.Fstatat(at.FD, at.Name, &st, unix.AT_SYMLINK_NOFOLLOW)
-		if err == nil && (applier{a.Tree, &other, true}).fits(at, &st) {
-			to, err := a.At(a.Path)
-			if err != nil {
-				return false, err
-			}
-			defer to.Close()
-			return true, unix.Linkat(at.FD, at.Name, to.FD, to.Name, 0)
+		fits := err == nil && (applier{a.Tree, &other, true}).fits(at, &st)
+		at.Close()
+		if fits {
+			return path, nil
 		}
 	}
-	return false, nil
+	return "", nil
 }
 
 // putAttr sets the attributes that differ, and the xattrs to just those given.
