@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/divergence"
 	"github.com/standbyfs/standbyfs/mirror"
 )
 
@@ -32,7 +33,19 @@ func (n *node) Status() admin.Status {
 		n.log.Warn("events cannot be read", "error", err)
 	}
 	s.Events = events
+	if s.Divergences, err = divergences(n.store.Dir()); err != nil {
+		n.log.Warn("divergences cannot be read", "error", err)
+	}
 	return s
+}
+
+// divergences says what is kept in a state directory; nil is nothing.
+func divergences(stateDir string) (*admin.Divergences, error) {
+	count, bytes, err := divergence.Kept(stateDir)
+	if err != nil || count == 0 {
+		return nil, err
+	}
+	return &admin.Divergences{Count: count, Bytes: bytes}, nil
 }
 
 // Events implements admin.Node.
@@ -76,6 +89,9 @@ func FromState(stateDir string) (admin.Status, error) {
 	s.StateDir, s.Events = stateDir, show(events)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
+	}
+	if err == nil {
+		s.Divergences, err = divergences(stateDir)
 	}
 	s.Judge()
 	return s, err

@@ -46,6 +46,7 @@ EXIT CODES
 		newDigestCommand(),
 		newResyncCommand(),
 		newPromoteCommand(),
+		newDivergenceCommand(),
 		newConfigCommand(),
 		newCACommand(),
 		newVersionCommand(),

@@ -73,6 +73,9 @@ type Status struct {
 	// it does not run it is behind the truth by up to a minute.
 	PrimaryHeard time.Time `json:"primary_heard,omitzero"`
 
+	// Divergences are kept of what this node alone had; see package divergence.
+	Divergences *Divergences `json:"divergences,omitempty"`
+
 	Mirroring *mirror.Status `json:"mirroring,omitempty"`
 	Receiving *Receiving     `json:"receiving,omitempty"`
 	// Hot is how many regions would have to be compared after a crash of this node
@@ -96,6 +99,12 @@ type Receiving struct {
 	Commit      op.LSN        `json:"commit"`
 	Heartbeat   time.Duration `json:"heartbeat"`
 	MinInSync   int           `json:"min_in_sync"` // the primary's policy, as last heard
+}
+
+// Divergences says how many are kept and how much room they take.
+type Divergences struct {
+	Count int   `json:"count"`
+	Bytes int64 `json:"bytes"`
 }
 
 // Event is one thing that an operator should know of.

@@ -106,6 +106,7 @@ var statuses = []struct {
 		s.InSync, s.Role, s.PrimaryHeard = false, RoleMirror, time.Time{}
 		s.Receiving = &Receiving{Heartbeat: time.Second}
 	}, Degraded, "no primary has connected yet"},
+	{"mirror-diverged", aMirror, func(s *Status) { s.Divergences = &Divergences{Count: 2, Bytes: 3 << 20} }, Healthy, ""},
 	{"mirror-stopped", aMirror, func(s *Status) { s.Running, s.Receiving, s.Listen = false, nil, "" }, Down, "as a mirror it was in sync, and can be promoted once it runs"},
 	{"mirror-stopped-in-resync", aMirror, func(s *Status) {
 		s.Running, s.Receiving, s.Listen, s.InSync, s.Why, s.Mixed, s.Kept = false, nil, "", false, "resync with alpha", true, now.Add(-3*time.Minute)

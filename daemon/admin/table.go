@@ -23,10 +23,19 @@ func (s *Status) WriteText(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("draw the status: %w", err)
 	}
-	if _, err := fmt.Fprintf(w, "\n%s%s\n", s.verifyLines(), s.Summary()); err != nil {
+	if _, err := fmt.Fprintf(w, "\n%s%s%s\n", s.verifyLines(), s.divergenceLine(), s.Summary()); err != nil {
 		return fmt.Errorf("draw the status: %w", err)
 	}
 	return nil
+}
+
+// divergenceLine says that something is kept of what this node alone had.
+func (s *Status) divergenceLine() string {
+	d := s.Divergences
+	if d == nil {
+		return ""
+	}
+	return fmt.Sprintf("divergences: %d kept, %s: see `standbyfs divergence list %s`\n", d.Count, Bytes(uint64(d.Bytes)), s.Replica)
 }
 
 // verifyLines says how far a verify is and what the last one has found.

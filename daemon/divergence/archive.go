@@ -52,6 +52,28 @@ type Stored struct {
 	CRC  uint32 `json:"crc,omitempty"`
 }
 
+// Kept says in words what of the object is kept.
+func (r *Relic) Kept() string {
+	if r.Object != nil && !r.Object.Regular() {
+		return "all"
+	}
+	var bytes, holes int64
+	for _, s := range r.Ranges {
+		if s.Hole {
+			holes += s.Len
+		} else {
+			bytes += s.Len
+		}
+	}
+	switch {
+	case len(r.missing()) == 0:
+		return "all"
+	case bytes+holes == 0:
+		return "attributes"
+	}
+	return fmt.Sprintf("%d bytes in %d ranges", bytes+holes, len(r.Ranges))
+}
+
 // Regular reports whether it is a regular file.
 func (o *Object) Regular() bool { return o.Mode&unix.S_IFMT == unix.S_IFREG }
 
@@ -82,8 +104,12 @@ func (r *Relic) missing() []span {
 	return have.without(span{0, r.Size()})
 }
 
-// ErrNone says that there is no such divergence.
-var ErrNone = errors.New("there is no such divergence")
+var (
+	// ErrNone says that there is no such divergence.
+	ErrNone = errors.New("there is no such divergence")
+	// ErrOpen says that something may still be added to a divergence.
+	ErrOpen = errors.New("is open")
+)
 
 // List returns the divergences of a node in which something is kept, oldest
 // first.
@@ -149,7 +175,7 @@ func Drop(stateDir, id string, force bool) (string, error) {
 	dir := filepath.Join(home, id)
 	if _, closed, err := readHead(dir); !force && (err != nil || closed == nil) {
 		if err == nil {
-			err = fmt.Errorf("divergence %s is open: the node has not joined again and may keep more; export it first, and then give --force", id)
+			err = fmt.Errorf("divergence %s %w: the node has not joined again and may keep more; export it first, and then give --force", id, ErrOpen)
 		}
 		return "", err
 	}

@@ -12,6 +12,7 @@
 //	batch.go       writes it, syncs it, and stays within the limit
 //	archive.go     reads what was kept
 //	export.go      makes files of it again
+//	compare.go     holds it against the replica of today; lines.go by lines
 //
 // # On disk
 //

@@ -235,17 +235,21 @@ func (x *export) base(r *Relic, gaps []span) (path string, whole bool, text stri
 	for _, gap := range gaps {
 		n += gap.to - gap.from
 	}
+	kept := "kept ranges"
+	if len(r.Ranges) == 0 {
+		kept = "kept attributes"
+	}
 	id := x.a.inode(r)
 	path = string(r.Paths[0])
 	now, is, err := x.from.Describe(path)
 	if err == nil && is.Key() == id {
-		return path, true, fmt.Sprintf("kept ranges over the replica's file of today, which has the other %d bytes", n)
+		return path, true, fmt.Sprintf("%s over the replica's file of today, which has the other %d bytes", kept, n)
 	}
 	if moved, ok := x.stray[id]; ok {
-		return moved, true, fmt.Sprintf("kept ranges over the replica's file of today, now %q, which has the other %d bytes", moved, n)
+		return moved, true, fmt.Sprintf("%s over the replica's file of today, now %q, which has the other %d bytes", kept, moved, n)
 	}
 	if err == nil && now.Attr.Mode&unix.S_IFMT == unix.S_IFREG {
-		return path, false, fmt.Sprintf("NOT WHOLE: kept ranges over another file that stands at this path today: the other %d bytes are that one's", n)
+		return path, false, fmt.Sprintf("NOT WHOLE: %s over another file that stands at this path today: the other %d bytes are that one's", kept, n)
 	}
 	return "", false, fmt.Sprintf("NOT WHOLE: the file of which the other %d bytes were is not there any more: they are zeros", n)
 }

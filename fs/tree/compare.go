@@ -57,7 +57,7 @@ func (t *Tree) comparePut(o *op.Op) ([]string, error) {
 // other.
 func Differences(here, there *op.Op, other string) []string {
 	a, b := here.Attr, there.Attr
-	if x, y := typeName(a.Mode), typeName(b.Mode); x != y {
+	if x, y := TypeName(a.Mode), TypeName(b.Mode); x != y {
 		return []string{fmt.Sprintf("is a %s, %s a %s", x, other, y)}
 	}
 	var all []string
@@ -95,7 +95,8 @@ func timeText(t op.Time) string {
 	return time.Unix(t.Sec, int64(t.Nsec)).UTC().Format(time.RFC3339Nano)
 }
 
-func typeName(mode uint32) string {
+// TypeName is what a user calls an object with this st_mode.
+func TypeName(mode uint32) string {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return "file"

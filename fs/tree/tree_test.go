@@ -92,7 +92,7 @@ func render(t testing.TB, tr *Tree) string {
 	first := map[Inode]string{}
 	err := tr.Walk(func(path string, put *op.Op, id Inode) error {
 		a := put.Attr
-		fmt.Fprintf(&b, "%s %s %04o", path, typeName(a.Mode), a.Mode&0o7777)
+		fmt.Fprintf(&b, "%s %s %04o", path, TypeName(a.Mode), a.Mode&0o7777)
 		if a.UID != 0 || a.GID != 0 {
 			fmt.Fprintf(&b, " %d:%d", a.UID, a.GID)
 		}
