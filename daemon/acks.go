@@ -23,7 +23,7 @@ type acks struct {
 	running []barrier // in the order of their LSNs; the first one is not done
 	pending []byte    // frames of reports that go out before the next ack
 	due     bool      // there is something the primary has not been told
-	moved   bool      // so have syncs: the durable position is higher
+	told    op.LSN    // the durable position that the primary was told last
 	buf     []byte
 	err     error
 }
@@ -40,11 +40,14 @@ func newAcks(w io.Writer, at progress, resumed bool) *acks {
 	return &acks{w: w, epoch: at.line.Epoch.Number, last: at.applied, offset: at.offset, due: resumed}
 }
 
-// applied tells that all up to lsn is applied. A barrier at lsn has begun.
-func (k *acks) applied(lsn op.LSN, offset uint64) {
+// applied tells that all up to lsn is applied. A barrier at lsn has begun. An
+// ack is due unless nobody waits for this op before it is durable, which it may
+// be already.
+func (k *acks) applied(lsn op.LSN, offset uint64, awaited bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.last, k.offset, k.due = lsn, offset, true
+	k.last, k.offset = lsn, offset
+	k.due = k.due || awaited || k.durableLocked() == lsn
 }
 
 // report queues a report. It goes out before the ack that covers it.
@@ -81,7 +84,7 @@ func (k *acks) synced(lsn op.LSN) {
 	}
 	if n > 0 {
 		k.running = append(k.running[:0], k.running[n:]...)
-		k.due, k.moved = true, true
+		k.due = true
 	}
 }
 
@@ -90,7 +93,7 @@ func (k *acks) synced(lsn op.LSN) {
 func (k *acks) flushSynced() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.moved {
+	if k.durableLocked() > k.told {
 		k.flushLocked()
 	}
 }
@@ -122,7 +125,8 @@ func (k *acks) flushLocked() {
 		return
 	}
 	k.buf = append(k.buf[:0], k.pending...)
-	k.buf = wire.AppendAck(k.buf, k.epoch, wire.Ack{Applied: k.last, Durable: k.durableLocked(), Offset: k.offset})
-	k.pending, k.due, k.moved = k.pending[:0], false, false
+	k.told = k.durableLocked()
+	k.buf = wire.AppendAck(k.buf, k.epoch, wire.Ack{Applied: k.last, Durable: k.told, Offset: k.offset})
+	k.pending, k.due = k.pending[:0], false
 	_, k.err = k.w.Write(k.buf)
 }

@@ -45,7 +45,7 @@ func TestSyncsShareAnAck(t *testing.T) {
 	}
 	for lsn := op.LSN(1); lsn <= 4; lsn++ {
 		k.begin(lsn)
-		k.applied(lsn, uint64(lsn))
+		k.applied(lsn, uint64(lsn), lsn == 1)
 	}
 	k.flush()
 	want("all applied", wire.Ack{Applied: 4, Offset: 4})
@@ -59,4 +59,17 @@ func TestSyncsShareAnAck(t *testing.T) {
 	want("all durable", wire.Ack{Applied: 4, Durable: 4, Offset: 4})
 	k.flushSynced()
 	want("nothing new")
+	k.begin(5)
+	k.applied(5, 5, false)
+	k.flush()
+	want("a barrier applied")
+	k.synced(5)
+	k.flushSynced()
+	want("and durable", wire.Ack{Applied: 5, Durable: 5, Offset: 5})
+	k.begin(6)
+	k.synced(6)
+	k.flushSynced()
+	k.applied(6, 6, false)
+	k.flush()
+	want("durable before it is applied", wire.Ack{Applied: 6, Durable: 6, Offset: 6})
 }

@@ -32,7 +32,8 @@ import (
 //  5. acks tells the primary how far 3 and 4 have come (acks.go). It is sent
 //     whenever 1 goes back to the stream for more, when all that was read is
 //     applied, and when syncs have moved the durable position. So acks are as
-//     many as there are pauses in the input, without a timer.
+//     many as there are pauses in the input, without a timer. That an Fsync is
+//     applied is told when it is durable: nobody waits for less.
 //
 // Stages 1 to 3 are one goroutine: session's, which ends run by closing the
 // connection (what was received is still applied) or by halt (nothing more is).
@@ -231,7 +232,7 @@ func (a *applier) take(h wire.Header, payload []byte) (op.Kind, error) {
 		return o.Kind, err
 	}
 	a.advance(func(at *progress) { at.applied, at.offset = h.LSN, h.Offset })
-	a.acks.applied(h.LSN, h.Offset)
+	a.acks.applied(h.LSN, h.Offset, o.Kind != op.Fsync)
 	return o.Kind, nil
 }
 
@@ -253,7 +254,7 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 		return a.membership(lsn, o)
 	case o.Kind == op.Check || o.Flags&op.Compare != 0:
 		err = a.repair(lsn, o)
-	case o.Kind == op.Fsync:
+	case o.Kind == op.Fsync && o.Attr.Valid == 0: // changes nothing
 	default:
 		err = a.change(lsn, o)
 	}

@@ -78,6 +78,35 @@ func TestFsyncBesideTheStream(t *testing.T) {
 	p.durable(last)
 }
 
+// The mtime that an Fsync carries is there before the file is synced, and that
+// the op is applied is told with that it is durable.
+func TestFsyncBringsTime(t *testing.T) {
+	g := newRig(t)
+	held, free := make(chan int64), make(chan struct{})
+	g.withFsync(func(fd int, _ bool) error {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return err
+		}
+		held <- st.Mtim.Sec
+		<-free
+		return nil
+	})
+	p := g.start(hello(), false)
+	written := p.send(create("f"), write("f", 0, "x"))
+	p.applied(written)
+	o := fsyncOf("f")
+	o.Attr = op.Attr{Valid: op.AttrMtime, Mtime: op.Time{Sec: 1234}}
+	last := p.send(o)
+	if sec := <-held; sec != 1234 {
+		t.Errorf("synced with an mtime of %d", sec)
+	}
+	free <- struct{}{}
+	if ack, _ := p.until(func(wire.Ack) bool { return true }); ack.Applied != last || ack.Durable != last {
+		t.Errorf("the next ack is %+v", ack)
+	}
+}
+
 func TestBarrierWrites(t *testing.T) {
 	g := newRig(t)
 	synced := make(chan bool, 4)
@@ -224,7 +253,6 @@ func TestJoinProcedure(t *testing.T) {
 
 	// A running fsync holds up the join, and so the ack that covers it.
 	p.send(fsyncOf("f"))
-	p.applied(2)
 	<-held
 	set := []op.NodeID{otherNode, self}
 	slices.Sort(set)

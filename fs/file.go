@@ -196,11 +196,8 @@ func (f *front) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	ack, err := func() (op.Ack, error) {
 		path, end := f.begin(h.n)
 		defer end()
-		if _, err := f.commitTime(cancel, h.n, path); err != nil {
-			return nil, err
-		}
 		o.Path = path
-		return f.change(cancel, o, func() error { return nil })
+		return f.changeWithTime(cancel, h.n, o)
 	}()
 	if err != nil {
 		return status(err)

@@ -108,7 +108,7 @@ func New(t *tree.Tree, c Committer, o Options) (*FS, error) {
 	}
 	f.noAtime = f.withoutAtime()
 	f.table = newTable(&st)
-	f.times = newTimes(f.table)
+	f.times = newTimes(f.table, o.Alone)
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	syscall.Umask(0)
 	return f, nil

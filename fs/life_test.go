@@ -99,10 +99,10 @@ func TestLateTimes(t *testing.T) {
 	f, err := os.Create(m.Dir + "/f")
 	must(t, err)
 	defer f.Close()
-	count := func() int { return len(r.taken(op.SetAttr)) }
+	count := func() int { return len(r.taken(op.SetAttr, op.Fsync)) }
 	sent := func(want int) func() bool {
 		return func() bool {
-			ops := r.taken(op.SetAttr)
+			ops := r.taken(op.SetAttr, op.Fsync)
 			if len(ops) != want {
 				return false
 			}
@@ -116,18 +116,22 @@ func TestLateTimes(t *testing.T) {
 	_, err = f.WriteString("x")
 	must(t, err)
 	must(t, f.Sync())
-	if ops := r.taken(op.SetAttr, op.Fsync); len(ops) != 3 || ops[2].Kind != op.Fsync || ops[2].Flags != op.Barrier {
+	if ops := r.taken(op.SetAttr, op.Fsync); !sent(2)() || ops[1].Kind != op.Fsync || ops[1].Flags != op.Barrier {
 		t.Errorf("fsync: %v", ops)
 	}
+	must(t, f.Sync())
+	if ops := r.taken(op.Fsync); len(ops) != 2 || ops[1].Attr.Valid != 0 {
+		t.Errorf("nothing was written since, fsync: %v", ops)
+	}
 	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, m.Dir+"/f", []unix.Timespec{{Sec: 1}, {Sec: 2}}, 0))
-	if !sent(3)() {
-		t.Errorf("utimensat: %d ops, want 3", count())
+	if !sent(4)() {
+		t.Errorf("utimensat: %d ops, want 4", count())
 	}
 	_, err = f.WriteString("x")
 	must(t, err)
 	must(t, f.Close())
-	if !sent(4)() {
-		t.Errorf("close: %d ops, want 4", count())
+	if !sent(5)() {
+		t.Errorf("close: %d ops, want 5", count())
 	}
 }
 

@@ -100,7 +100,7 @@ func (r *recorder) replay(t *testing.T, backing string) {
 	must(t, err)
 	must(t, mirror.Apply(&op.Op{Kind: op.Put, Path: op.Root, Attr: root.Attr, Xattrs: nil}))
 	for i, o := range r.taken() {
-		if o.Path == "" || o.Kind == op.Fsync {
+		if o.Path == "" {
 			continue
 		}
 		if err := mirror.Apply(o); err != nil {

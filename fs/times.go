@@ -15,19 +15,23 @@ import (
 // file is flushed, synced or released, and when it was left alone for a while.
 type times struct {
 	table *table
+	off   bool // nothing travels
 
 	mu   sync.Mutex // guards late; table.mu is taken under it
 	late map[*inode]time.Time
 	news chan struct{} // holds a token when late was empty and is not any more
 }
 
-func newTimes(t *table) *times {
-	return &times{table: t, late: make(map[*inode]time.Time), news: make(chan struct{}, 1)}
+func newTimes(t *table, off bool) *times {
+	return &times{table: t, off: off, late: make(map[*inode]time.Time), news: make(chan struct{}, 1)}
 }
 
 // changed says that n's mtime has changed just now. n stays known until the
 // time has travelled.
 func (t *times) changed(n *inode) {
+	if t.off {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.late[n]; !ok {
@@ -80,13 +84,22 @@ func (f *FS) commitTime(cancel <-chan struct{}, n *inode, path string) (op.Ack, 
 	if !f.times.isLate(n) {
 		return op.Done, nil
 	}
-	var st unix.Stat_t
-	if err := f.statNode(n, path, &st); err != nil {
-		return nil, err
+	return f.changeWithTime(cancel, n, &op.Op{Kind: op.SetAttr, Path: path})
+}
+
+// changeWithTime orders o, about n, which changes nothing here and carries n's
+// mtime if that was put off. The caller holds n's locks.
+func (f *FS) changeWithTime(cancel <-chan struct{}, n *inode, o *op.Op) (op.Ack, error) {
+	late := f.times.isLate(n)
+	if late {
+		var st unix.Stat_t
+		if err := f.statNode(n, o.Path, &st); err != nil {
+			return nil, err
+		}
+		o.Attr = results(&st, op.AttrMtime)
 	}
-	o := &op.Op{Kind: op.SetAttr, Path: path, Attr: results(&st, op.AttrMtime)}
 	ack, err := f.change(cancel, o, func() error { return nil })
-	if err == nil || errors.Is(err, op.ErrFenced) {
+	if late && (err == nil || errors.Is(err, op.ErrFenced)) {
 		f.times.settle(n) // where nothing travels any more, times do not either
 	}
 	return ack, err

@@ -37,6 +37,7 @@ func sampleOps() []*op.Op {
 		{Kind: op.SetXattr, Path: "b", Name: "user.x", Data: []byte("v"), Arg: 2},
 		{Kind: op.RemoveXattr, Path: "b", Name: "user.x"},
 		{Kind: op.Fsync, Flags: op.Barrier | op.DataOnly, Path: "b"},
+		{Kind: op.Fsync, Flags: op.Barrier, Path: "b", Attr: op.Attr{Valid: op.AttrMtime, Mtime: op.Time{Sec: 3, Nsec: 4}}},
 		{Kind: op.Expel, Path: ".", Member: math.MaxUint64},
 		{Kind: op.Join, Path: ".", Member: 1, Members: []op.NodeID{1, math.MaxUint64}},
 		{Kind: op.Put, Flags: op.Fresh, Path: "b", Attr: all, Xattrs: []op.Xattr{

@@ -31,8 +31,9 @@ const (
 	SetXattr    // Name becomes Data; Arg holds the flags of setxattr(2)
 	RemoveXattr // Name goes
 
-	// Fsync is a barrier and changes nothing: Path's earlier changes are on
-	// stable storage before it is acknowledged as durable.
+	// Fsync is a barrier: Path's earlier changes are on stable storage before it
+	// is acknowledged as durable. It changes nothing but the mtime, if Attr says
+	// which one earlier writes have left; a sync of more than data covers it.
 	Fsync
 
 	// Entries about the volume itself. Member is the node that leaves or

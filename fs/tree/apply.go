@@ -10,7 +10,7 @@ import (
 
 // Apply makes the change that o describes, exactly: what stands there must be
 // what stood there when the op was ordered. It takes every kind that changes
-// the replica; Fsync changes nothing. Errors carry the errno.
+// the replica; of Fsync it does all but the sync. Errors carry the errno.
 func (t *Tree) Apply(o *op.Op) error { return t.apply(o, false) }
 
 // ApplyLenient makes the same change to a replica that is being repaired: what

@@ -36,7 +36,7 @@ func (a applier) dirTimes() error {
 // object is the path of what the op's attributes are of, "" if it has none.
 func (a applier) object() string {
 	switch a.Kind {
-	case op.Create, op.Mkdir, op.Mknod, op.Symlink, op.Write, op.Truncate, op.Fallocate, op.SetAttr, op.SetXattr, op.RemoveXattr:
+	case op.Create, op.Mkdir, op.Mknod, op.Symlink, op.Write, op.Truncate, op.Fallocate, op.SetAttr, op.SetXattr, op.RemoveXattr, op.Fsync:
 		return a.Path
 	case op.CopyRange, op.Link:
 		return a.Path2
