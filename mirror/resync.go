@@ -224,7 +224,7 @@ func (r *resync) look(ctx context.Context, t task) error {
 	case s.waits:
 		r.links.wait(t, s.id)
 		return nil
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		err = r.gone(t)
 	case err == nil && s.file:
 		err = r.content(ctx, t, r.p.fresh && t.whole)

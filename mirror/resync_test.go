@@ -308,8 +308,13 @@ func TestNotThereAtAll(t *testing.T) {
 	make(r.b, &op.Op{Kind: op.Create, Path: "other", Attr: file})
 	make(r.b, &op.Op{Kind: op.Mkdir, Path: "gone", Attr: dir})
 	make(r.b, &op.Op{Kind: op.Create, Path: "gone/f", Attr: file})
+	// On the primary a link where the mirror has a directory.
+	make(r.a, &op.Op{Kind: op.Symlink, Path: "link", Data: []byte("other"), Attr: op.Attr{}})
+	make(r.b, &op.Op{Kind: op.Mkdir, Path: "link", Attr: dir})
+	make(r.b, &op.Op{Kind: op.Mkdir, Path: "link/d", Attr: dir})
+	make(r.b, &op.Op{Kind: op.Create, Path: "link/d/f", Attr: file})
 	r.resync([]region.Mark{
-		{Path: "."}, {Path: "d/e/f", From: 5, To: 6}, {Path: "file", From: 3, To: 4}, {Path: "other", Scope: region.Entries},
+		{Path: "."}, {Path: "link"}, {Path: "link/d/f"}, {Path: "d/e/f", From: 5, To: 6}, {Path: "file", From: 3, To: 4}, {Path: "other", Scope: region.Entries},
 		{Path: "gone/f"}, {Path: "gone/g/h", From: 1, To: 2},
 	}, nil)
 	r.equal()
