@@ -288,6 +288,9 @@ func loads() map[string]func(*loader) error {
 		"parts":    loadParts,
 		"flow":     loadFlow,
 		"churn":    loadChurn,
+		"steady":   loadSteady,
+		"create":   loadCreate,
+		"grow":     loadGrow,
 	}
 }
 

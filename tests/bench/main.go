@@ -12,6 +12,8 @@
 //	write.go read.go names.go directory.go archive.go python.go postgres.go wire.go   the loads
 //	breakdown.go      where the time of one call goes
 //	profile.go        profiles; soak.go what the servers hold
+//	recovery.go       what a repair costs: outage.go a mirror that is away, dataset.go on what data,
+//	                  hot.go and records.go what is recorded before a change, steady.go their loads
 //	gluster.go        GlusterFS, in a network namespace
 //	statistics.go     medians, spreads, percentiles
 //	table.go plot.go  what people look at
@@ -135,7 +137,11 @@ func (s *settings) plan() (plan, error) {
 		return pl, fmt.Errorf("-run: %w", err)
 	}
 	pl.rows = choose(rows(), match, s.full)
-	if len(pl.rows) == 0 {
+	// Of these there is one configuration, and all is near.
+	if s.configs == "" && !s.peers && s.delay == 0 {
+		pl.recovery = newRecovery(match, s.full)
+	}
+	if len(pl.rows) == 0 && len(pl.recovery.parts) == 0 {
 		return pl, fmt.Errorf("no row matches -run %q", s.run)
 	}
 	// In the order of the table.
@@ -173,7 +179,7 @@ func (s *settings) plan() (plan, error) {
 		r.Configs = slices.DeleteFunc(slices.Clone(r.Configs), func(name string) bool { return !r.Work.fits(byName[name]) })
 	}
 	pl.rows = slices.DeleteFunc(pl.rows, func(r row) bool { return len(r.Configs) == 0 })
-	if len(pl.rows) == 0 {
+	if len(pl.rows) == 0 && len(pl.recovery.parts) == 0 {
 		return pl, errors.New("no row runs on these configurations")
 	}
 	return pl, nil
@@ -194,6 +200,9 @@ func benchMain(args []string, w io.Writer) (err error) {
 	if s.list {
 		for _, r := range pl.rows {
 			fmt.Fprintf(w, "%-20s %s\n", r.Name, r.Title)
+		}
+		for _, p := range pl.recovery.parts {
+			fmt.Fprintf(w, "%-20s %s\n", p.name, p.title)
 		}
 		return nil
 	}
@@ -224,7 +233,13 @@ func benchMain(args []string, w io.Writer) (err error) {
 	if s.soaking {
 		return s.runSoak(ctx, p, w)
 	}
-	res, notes, failed := p.run(ctx, pl)
+	figures, said, failed := p.runRecovery(ctx, pl.recovery, pl.progress)
+	if ctx.Err() != nil {
+		return failed
+	}
+	pl.limit -= time.Since(began)
+	res, notes, err := p.run(ctx, pl)
+	notes, failed = append(said, notes...), errors.Join(failed, err)
 	// As a file, too: what is printed scrolls away.
 	text, err := os.Create(filepath.Join(s.out, "results.txt"))
 	if err != nil {
@@ -245,9 +260,12 @@ func benchMain(args []string, w io.Writer) (err error) {
 		fmt.Fprintln(w, line)
 	}
 	fmt.Fprintln(w)
-	printTable(w, pl.rows, pl.configs, res)
+	printFigures(w, figures)
+	if len(pl.rows) > 0 {
+		printTable(w, pl.rows, pl.configs, res)
+	}
 	printBreakdowns(w, breakdowns(res))
-	return errors.Join(failed, s.keep(report{about, notes, pl.rows, pl.configs, res, verdicts(pl.rows, res), breakdowns(res)}))
+	return errors.Join(failed, s.keep(report{about, notes, figures, pl.rows, pl.configs, res, verdicts(pl.rows, res), breakdowns(res)}))
 }
 
 // runSoak runs a soak on the chosen configurations.
@@ -271,6 +289,7 @@ func (s *settings) runSoak(ctx context.Context, p place, w io.Writer) error {
 type report struct {
 	About    []string        `json:"about"`
 	Notes    []string        `json:"notes,omitempty"`
+	Figures  []figure        `json:"recovery,omitempty"`
 	Rows     []row           `json:"rows"`
 	Configs  []configuration `json:"configs"`
 	Samples  results         `json:"samples"`

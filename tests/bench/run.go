@@ -54,6 +54,7 @@ func (r results) ratio(row string, t target) (spread, bool) {
 type plan struct {
 	rows     []row
 	configs  []configuration // in the order of the table
+	recovery recovery
 	repeats  int
 	limit    time.Duration
 	profile  string // what to take profiles of: "", "missed" or "all"
@@ -229,10 +230,13 @@ func (s *system) measure(ctx context.Context, w work, seed int64) (samples, erro
 	s.jobs++
 	name := fmt.Sprintf("work-%s-%d", s.Name, s.jobs)
 	if w.Keep {
-		name = fmt.Sprintf("%s-%d-%d", w.Kind, w.Threads, w.Size)
+		name = s.kept(w)
 	}
 	j.Dir, j.Below = filepath.Join(s.dir, name), filepath.Join(s.below, name)
 	j.Mount, j.Input, j.Python, j.Servers, j.Seed = s.mount, s.input, s.python, s.servers, seed
 	j.Config, j.Address, j.Secret = s.Name, s.address, s.secret
 	return runLoad(ctx, j)
 }
+
+// kept is the directory of work whose files stay.
+func (s *system) kept(w work) string { return fmt.Sprintf("%s-%d-%d", w.Kind, w.Threads, w.Size) }

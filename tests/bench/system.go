@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,9 @@ type system struct {
 	address string // of a receiver on the wire
 	secret  string // directory of certificates for it
 	servers []int  // the processes that serve it
+	root    string // of a system of nodes: its folder, and below the program that they run
+	program string
+	nodes   []node // the primary last
 	jobs    int    // done so far
 	procs   []*server
 	undo    []func() error // in reverse, after the processes have ended
@@ -173,56 +177,105 @@ func (p *server) end() error {
 	return nil
 }
 
-// bringMirrors starts the standbyfs program as mirrors and as a primary, with
-// certificates of an authority of its own.
+// node is a standbyfs process of a system, and how it is started.
+type node struct {
+	name string
+	args []string
+}
+
+// bringMirrors starts the standbyfs program as mirrors and as a primary.
 func (s *system) bringMirrors(ctx context.Context, p *place, root string) error {
-	run := func(args ...string) error {
-		_, err := output(ctx, startLimit, exec.Command(p.program, args...))
+	way := func(addrs []string) ([]string, error) { return addrs, nil }
+	if s.Delay > 0 {
+		way = func(addrs []string) ([]string, error) { return s.distance(ctx, root, addrs) }
+	}
+	err := s.prepareNodes(ctx, p, root, way, "--sync", s.Sync, "--min-in-sync", fmt.Sprint(s.Mirrors), "--ack-timeout", "30s")
+	if err != nil {
 		return err
 	}
+	return s.startNodes(ctx)
+}
+
+// prepareNodes makes what mirrors and a primary need, with certificates of an
+// authority of its own. way returns by which addresses the primary reaches those
+// of the mirrors; policy is for the primary.
+func (s *system) prepareNodes(ctx context.Context, p *place, root string, way func(addrs []string) ([]string, error), policy ...string) error {
+	s.root, s.program = root, p.program
 	var secret []string
 	if !s.Plain {
 		ca := filepath.Join(root, "ca")
-		if err := run("ca", "init", "--dir", ca); err != nil {
+		if err := s.command(ctx, "ca", "init", "--dir", ca); err != nil {
 			return err
 		}
-		if err := run("ca", "issue", "node", "--dir", ca); err != nil {
+		if err := s.command(ctx, "ca", "issue", "node", "--dir", ca); err != nil {
 			return err
 		}
 		secret = []string{"--tls", filepath.Join(ca, "node")}
 	}
-	primary := []string{"mount", s.below, s.mount, "--sync", s.Sync, "--min-in-sync", fmt.Sprint(s.Mirrors), "--ack-timeout", "30s", "--log-level", "warn"}
 	var addrs []string
 	for i := range s.Mirrors {
-		replica := filepath.Join(root, fmt.Sprintf("mirror%d", i))
-		if err := os.Mkdir(replica, 0o755); err != nil {
-			return err
-		}
-		scatter(replica)
 		addr, err := freeAddress()
 		if err != nil {
 			return err
 		}
 		name := fmt.Sprintf("mirror%d", i)
-		args := append([]string{"mirror", replica, "--listen", addr, "--name", name, "--log-level", "warn"}, secret...)
-		if _, err := s.serve(ctx, root, name, exec.Command(p.program, args...)); err != nil {
+		replica := filepath.Join(root, name)
+		if err := os.Mkdir(replica, 0o755); err != nil {
 			return err
 		}
+		scatter(replica)
+		s.nodes = append(s.nodes, node{name, append([]string{"mirror", replica, "--listen", addr, "--name", name, "--log-level", "warn"}, secret...)})
 		addrs = append(addrs, addr)
 	}
-	if s.Delay > 0 {
-		var err error
-		if addrs, err = s.distance(ctx, root, addrs); err != nil {
-			return err
-		}
+	addrs, err := way(addrs)
+	if err != nil {
+		return err
 	}
+	primary := append([]string{"mount", s.below, s.mount, "--log-level", "warn"}, policy...)
 	for _, addr := range addrs {
 		primary = append(primary, "--mirror", addr)
 	}
-	if _, err := s.serve(ctx, root, "primary", exec.Command(p.program, append(primary, secret...)...)); err != nil {
-		return err
+	s.nodes = append(s.nodes, node{"primary", append(primary, secret...)})
+	return nil
+}
+
+// command runs the program to its end.
+func (s *system) command(ctx context.Context, args ...string) error {
+	_, err := output(ctx, startLimit, exec.Command(s.program, args...))
+	return err
+}
+
+// startNodes starts all nodes and returns when the mirrors are in sync.
+func (s *system) startNodes(ctx context.Context) error {
+	for _, n := range s.nodes {
+		if err := s.startNode(ctx, n.name); err != nil {
+			return err
+		}
 	}
-	return run("wait", s.below, "--in-sync", fmt.Sprint(s.Mirrors), "--timeout", startLimit.String())
+	return s.command(ctx, "wait", s.below, "--in-sync", fmt.Sprint(s.Mirrors), "--timeout", startLimit.String())
+}
+
+func (s *system) startNode(ctx context.Context, name string) error {
+	i := slices.IndexFunc(s.nodes, func(n node) bool { return n.name == name })
+	_, err := s.serve(ctx, s.root, name, exec.Command(s.program, s.nodes[i].args...))
+	return err
+}
+
+// stopNode ends a node, by SIGTERM or, as a crash does, by SIGKILL.
+func (s *system) stopNode(name string, signal unix.Signal) error {
+	i := slices.IndexFunc(s.procs, func(p *server) bool { return p.name == name })
+	proc := s.procs[i]
+	s.procs = slices.Delete(s.procs, i, i+1)
+	s.servers = slices.DeleteFunc(s.servers, func(pid int) bool { return pid == proc.cmd.Process.Pid })
+	if signal != unix.SIGKILL {
+		return proc.end()
+	}
+	proc.stdin.Close()
+	if err := proc.cmd.Process.Kill(); err != nil {
+		return fmt.Errorf("kill %s: %w", name, err)
+	}
+	proc.cmd.Wait() // says that it was killed
+	return nil
 }
 
 // distance puts a delaying network before addresses and returns where the ways

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -27,6 +28,7 @@ type Proxy struct {
 	listener net.Listener
 	target   string
 	pumps    sync.WaitGroup // the accept loop and every goroutine of a connection
+	bytes    atomic.Int64   // delivered, in both directions
 
 	mu      sync.Mutex // guards all below
 	fault   Fault
@@ -94,6 +96,10 @@ func (p *Proxy) Conns() int {
 	defer p.mu.Unlock()
 	return p.seen
 }
+
+// Bytes returns how many bytes have been delivered so far, in both directions:
+// all that TCP carried for its users.
+func (p *Proxy) Bytes() int64 { return p.bytes.Load() }
 
 // Close ends all connections and waits for the proxy's goroutines.
 func (p *Proxy) Close() {
@@ -239,7 +245,9 @@ func (p *Proxy) pump(l *link, d Direction, from, to *net.TCPConn) {
 		}
 		sent += int64(len(c.data))
 		if !lost {
-			if _, err := to.Write(c.data); err != nil {
+			n, err := to.Write(c.data)
+			p.bytes.Add(int64(n))
+			if err != nil {
 				l.end(false)
 				return
 			}
