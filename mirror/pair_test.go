@@ -87,7 +87,7 @@ func (r *pair) resync(marks []region.Mark, writes func()) Progress {
 	r.sent = nil
 	run := &resync{p: r.p, log: r.Log, began: time.Now(), links: newLinks()}
 	run.count(r.t.Context(), r.p.pending.tasks())
-	for first := true; first || !r.p.pending.empty(); first = false {
+	for first := true; (first || !r.p.pending.empty()) && !r.t.Failed(); first = false {
 		ctx, stop := context.WithCancel(r.t.Context())
 		var mirror, others sync.WaitGroup
 		mirror.Go(func() { r.mirror(ctx) })

@@ -319,3 +319,27 @@ func TestNotThereAtAll(t *testing.T) {
 	}, nil)
 	r.equal()
 }
+
+// TestResyncBelowLink: what is pending lies below a name that is a symbolic link
+// by now. It is gone, like what lies below a file.
+func TestResyncBelowLink(t *testing.T) {
+	r := newPair(t)
+	when := op.Time{Sec: 1e9}
+	for _, o := range []*op.Op{
+		{Kind: op.Mkdir, Path: "d", Attr: op.Attr{Valid: op.AttrMtime, Mtime: when}, Dir: when},
+		{Kind: op.Create, Path: "d/f", Attr: op.Attr{Valid: op.AttrMtime, Mtime: when}, Dir: when},
+	} {
+		r.both(o)
+	}
+	for _, o := range []*op.Op{
+		{Kind: op.Unlink, Path: "d/f"},
+		{Kind: op.Rmdir, Path: "d"},
+		{Kind: op.Symlink, Path: "d", Data: []byte("nowhere"), Attr: op.Attr{Valid: op.AttrMtime, Mtime: when}, Dir: when},
+	} {
+		if err := r.do(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.resync([]region.Mark{{Path: "d/f"}, {Path: "d/f/g"}, {Path: op.Root, Scope: region.Entries}}, nil)
+	r.equal()
+}
