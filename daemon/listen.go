@@ -81,7 +81,14 @@ func (n *node) dial(ctx context.Context, addr string, lane wire.Lane) (*wire.Ses
 	if n.cfg.TLS != nil {
 		tc = n.cfg.TLS.Client
 	}
-	return wire.Dial(ctx, addr, lane, tc)
+	if n.connect == nil {
+		return wire.Dial(ctx, addr, lane, tc)
+	}
+	conn, err := n.connect(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return wire.Over(ctx, conn, addr, lane, tc)
 }
 
 func (n *node) serverTLS() *tls.Config {

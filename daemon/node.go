@@ -51,6 +51,10 @@ type node struct {
 	admin   net.Listener
 	peers   net.Listener // nil: nobody can connect
 	started time.Time
+	// A simulation's own network, and its syncs of a mirror's files; nil: the real
+	// ones.
+	connect   func(ctx context.Context, addr string) (net.Conn, error)
+	newSyncer func(after func()) syncer
 
 	// promotions carries requests from the admin server to the role, which
 	// answers each of them. Only the role itself changes the role.

@@ -198,7 +198,7 @@ func (r *reign) committer(t term) (fs.Committer, error) {
 }
 
 // run keeps the mirrors' sessions until ctx ends.
-func (r *reign) run(ctx context.Context, files *fs.FS) error {
+func (r *reign) run(ctx context.Context, files mirror.Source) error {
 	if r.log != nil {
 		return r.log.Run(ctx, files)
 	}

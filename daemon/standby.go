@@ -70,6 +70,7 @@ func (n *node) newStandby() *standby {
 		Logger: n.log, Software: n.software(), Changed: s.changed, DivergenceLimit: n.cfg.DivergenceLimit,
 		Keep: n.keeper.keep, Consistent: n.keeper.sweep,
 	})
+	s.newSyncer = n.newSyncer
 	return s
 }
 

@@ -165,7 +165,7 @@ var (
 // transaction.
 type Store struct {
 	dir     string
-	db      *bolt.DB
+	db      database
 	alive   time.Time // when it was last changed before it was opened: the node ran then
 	regions *region.Store
 
@@ -173,10 +173,20 @@ type Store struct {
 	state State      // what the file holds
 }
 
+// database is what a Store needs of a *bolt.DB. A simulation puts itself between.
+type database interface {
+	region.Database
+	Close() error
+}
+
 // OpenStore opens the state in dir and makes it where there is none. A fresh
 // state has nothing but a node ID. The error wraps ErrLocked while another
 // process has it open, and ErrDamaged if it cannot be trusted.
 func OpenStore(dir string) (*Store, error) {
+	return openStoreBy(dir, func(db *bolt.DB) database { return db })
+}
+
+func openStoreBy(dir string, wrap func(*bolt.DB) database) (*Store, error) {
 	if err := makeStateFile(dir); err != nil {
 		return nil, fmt.Errorf("make state directory %s: %w", dir, err)
 	}
@@ -184,10 +194,11 @@ func OpenStore(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state directory %s: %w", dir, err)
 	}
-	db, state, err := openState(dir, false)
+	bare, state, err := openState(dir, false)
 	if err != nil {
 		return nil, err
 	}
+	db := wrap(bare)
 	regions, err := region.Open(db)
 	if err != nil {
 		return nil, errors.Join(damaged(dir, err), db.Close())
@@ -248,7 +259,7 @@ func (s *Store) Level(nodes []op.NodeID, change func(*State) error) error {
 	return s.regions.Level(nodes, func(also func(*bolt.Tx) error) error { return s.Update(change, also) })
 }
 
-func record(db *bolt.DB, s *State, also ...func(*bolt.Tx) error) error {
+func record(db region.Database, s *State, also ...func(*bolt.Tx) error) error {
 	sealed, err := seal(s)
 	if err != nil {
 		return err

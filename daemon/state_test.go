@@ -15,6 +15,7 @@ import (
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
+	bolt "go.etcd.io/bbolt"
 )
 
 func openStore(t *testing.T, dir string) *Store {
@@ -238,7 +239,7 @@ func TestEvents(t *testing.T) {
 	if got, err := s.Events(3); err != nil || len(got) != 0 {
 		t.Errorf("at first: %v, %v", got, err)
 	}
-	s.db.NoSync = true // five hundred syncs tell nothing more
+	s.db.(*bolt.DB).NoSync = true // five hundred syncs tell nothing more
 	for i := range keptEvents + 10 {
 		if err := s.Event("kind", fmt.Sprintf("event %d", i)); err != nil {
 			t.Fatal(err)

@@ -98,6 +98,14 @@ func Dial(ctx context.Context, addr string, lane Lane, tc *tls.Config) (*Session
 	if err != nil {
 		return nil, err // names the address
 	}
+	return Over(ctx, conn, addr, lane, tc)
+}
+
+// Over is Dial on a connection to addr that stands already, which it closes on
+// error.
+func Over(ctx context.Context, conn net.Conn, addr string, lane Lane, tc *tls.Config) (*Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
 	s, err := dialOn(ctx, conn, addr, lane, tc)
 	if err != nil {
 		conn.Close()

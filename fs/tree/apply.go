@@ -11,13 +11,23 @@ import (
 // Apply makes the change that o describes, exactly: what stands there must be
 // what stood there when the op was ordered. It takes every kind that changes
 // the replica; of Fsync it does all but the sync. Errors carry the errno.
-func (t *Tree) Apply(o *op.Op) error { return t.apply(o, false) }
+func (t *Tree) Apply(o *op.Op) error {
+	if t.Around == nil {
+		return t.apply(o, false)
+	}
+	return t.Around(o, func() error { return t.apply(o, false) })
+}
 
 // ApplyLenient makes the same change to a replica that is being repaired: what
 // is in the way is removed, what is to go may be gone. An error says that the
 // op could not be applied to the objects that it names, which then have to be
 // repaired; the directories have the times that it carries all the same.
-func (t *Tree) ApplyLenient(o *op.Op) error { return t.apply(o, true) }
+func (t *Tree) ApplyLenient(o *op.Op) error {
+	if t.Around == nil {
+		return t.apply(o, true)
+	}
+	return t.Around(o, func() error { return t.apply(o, true) })
+}
 
 func (t *Tree) apply(o *op.Op, lenient bool) error {
 	if err := checkPaths(o); err != nil {

@@ -14,6 +14,17 @@ import (
 // Put is ApplyLenient of a Put. It reports whether the object was made anew,
 // with nothing in it, since nothing was there that could be kept.
 func (t *Tree) Put(o *op.Op) (anew bool, err error) {
+	if t.Around == nil {
+		return t.putAnew(o)
+	}
+	err = t.Around(o, func() error {
+		anew, err = t.putAnew(o)
+		return err
+	})
+	return anew, err
+}
+
+func (t *Tree) putAnew(o *op.Op) (anew bool, err error) {
 	if err := checkPaths(o); err != nil {
 		return false, err
 	}

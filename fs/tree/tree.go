@@ -45,6 +45,10 @@ type Tree struct {
 	// Waits is called before what is likely to wait for the disk. It does nothing
 	// unless it is set, before anything else is called.
 	Waits func()
+	// Around is given each op to apply and each sync of everything, then without
+	// an op, and runs it or returns an error of its own. Tests of crashes and of
+	// failing disks set it, before anything else is called; else it is nil.
+	Around func(o *op.Op, do func() error) error
 }
 
 // How many descriptors a Tree keeps open at most, of each kind.
@@ -116,7 +120,12 @@ func (t *Tree) Settle() error {
 // storage. An error of a write-back since the last call is reported once
 // (syncfs(2), Linux 5.8).
 func (t *Tree) Sync() error {
-	if err := unix.Syncfs(int(t.root.Fd())); err != nil {
+	sync := func() error { return unix.Syncfs(int(t.root.Fd())) }
+	if around := t.Around; around != nil {
+		bare := sync
+		sync = func() error { return around(nil, bare) }
+	}
+	if err := sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", t.dir, err)
 	}
 	return nil

@@ -18,7 +18,7 @@ import (
 // are made one at a time, and each records every change that there is, so that
 // one that failed is made up for by the next.
 type Store struct {
-	db *bolt.DB // nil: in memory only
+	db Database // nil: in memory only
 
 	writing sync.Mutex // held over each transaction; taken before mu
 
@@ -36,9 +36,16 @@ type batch struct {
 	err   error
 }
 
+// Database is what a Store needs of a *bolt.DB.
+type Database interface {
+	Update(func(*bolt.Tx) error) error
+	View(func(*bolt.Tx) error) error
+	Path() string
+}
+
 // Open reads the records in db, which stays the caller's. Without a db nothing
 // is durable: that is for tests.
-func Open(db *bolt.DB) (*Store, error) {
+func Open(db Database) (*Store, error) {
 	s := &Store{db: db, hot: newHotSet(), stale: make(map[op.NodeID]*Set)}
 	if db == nil {
 		return s, nil

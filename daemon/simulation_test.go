@@ -1,0 +1,494 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror"
+	bolt "go.etcd.io/bbolt"
+)
+
+// A simulation runs two or three whole nodes, but for FUSE, TLS and the command
+// line, on a fake clock and a network in memory. Clients change the volume at
+// random and count barriers; meanwhile processes die at any step, with or
+// without their power, links are cut, disks fail, mirrors are promoted, also by
+// force, and state files are lost. Then everything is healed. Whatever has
+// happened, no acknowledged barrier may be lost that is promised to be kept, and
+// in the end all replicas are equal.
+//
+//	sim_network_test.go  links between nodes
+//	sim_disk_test.go     what a process leaves behind
+//	sim_node_test.go     nodes and their processes
+//	sim_client_test.go   changes, and what must not be lost
+//	simulation_test.go   what happens
+//
+// All of it follows from a seed but for the order in which goroutines run. A
+// failed round prints its seed: SEED=n go test -run TestSimulation ./daemon
+// runs it again, LOG=1 with all that nodes log. ROUNDS=n runs as many.
+type simulation struct {
+	dir     string
+	seed    uint64
+	rand    *rand.Rand // of what happens; owned by round
+	network *simNetwork
+	policy  Mirroring
+	nodes   []*simNode
+	pace    time.Duration // the longest pause of a client
+	began   time.Time
+	clock   atomic.Int64 // of all times that ops set
+
+	mu       sync.Mutex // guards all below
+	reigns   []simReign
+	waiting  []simHeir
+	floor    simCounts // acknowledged, and not to be lost
+	next     simCounts
+	barriers int
+	log      []string
+	failed   []string
+}
+
+const (
+	simFsync = 5 * time.Millisecond // the longest fsync
+	simCalm  = 10 * time.Minute     // how long a healed cluster may take
+)
+
+// time is a time for an op to set, later than all before.
+func (s *simulation) time() op.Time { return op.Time{Sec: s.clock.Add(1), Nsec: 5} }
+
+func (s *simulation) say(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = append(s.log, fmt.Sprintf("%8.3f %s", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...)))
+}
+
+func (s *simulation) fail(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failLocked(format, args...)
+}
+
+func (s *simulation) failLocked(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	s.failed = append(s.failed, text)
+	s.log = append(s.log, fmt.Sprintf("%8.3f FAILED: %s", time.Since(s.began).Seconds(), text))
+}
+
+// logger is where a node logs to.
+func (s *simulation) logger(name string) slog.Handler {
+	if os.Getenv("LOG") == "" {
+		return slog.DiscardHandler
+	}
+	return slog.NewTextHandler(simLog{s, name}, &slog.HandlerOptions{Level: slog.LevelDebug})
+}
+
+type simLog struct {
+	s    *simulation
+	name string
+}
+
+// Write takes one line.
+func (l simLog) Write(p []byte) (int, error) {
+	_, text, _ := strings.Cut(strings.TrimSpace(string(p)), " ")
+	l.s.say("  %s: %s", l.name, text)
+	return len(p), nil
+}
+
+func (s *simulation) sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// pause lasts at most so long.
+func (s *simulation) pause(most time.Duration) { time.Sleep(rand.N(most)) }
+
+func peerAt(addr string) mirror.PeerConfig { return mirror.PeerConfig{Addr: addr} }
+
+// newSimulation makes the nodes of a round, which are down.
+func newSimulation(dir string, seed uint64) *simulation {
+	r := rand.New(rand.NewPCG(seed, 0))
+	s := &simulation{dir: dir, seed: seed, rand: r, network: newSimNetwork(rand.New(rand.NewPCG(seed, 1))), began: time.Now()}
+	s.pace = []time.Duration{20 * time.Millisecond, 200 * time.Millisecond, 2 * time.Second}[r.IntN(3)]
+	nodes := 2 + r.IntN(2)
+	s.policy = Mirroring{
+		Sync: []mirror.Level{mirror.SyncOp, mirror.SyncBarrier}[r.IntN(2)], MinInSync: r.IntN(nodes),
+		OnShortage: []mirror.Shortage{mirror.ShortageBlock, mirror.ShortageFail}[r.IntN(2)],
+		AckTimeout: 3 * time.Second, RingBytes: 1 << 20, CheckpointEvery: 2 * time.Second,
+	}
+	for i := range nodes {
+		s.nodes = append(s.nodes, s.newNode(string(rune('A'+i)), 7000+i))
+	}
+	s.say("seed %d: %d nodes, sync %s, min_in_sync %d, on_shortage %s, pace %v", seed, nodes, s.policy.Sync, s.policy.MinInSync, s.policy.OnShortage, s.pace)
+	return s
+}
+
+// anyReign returns a process that serves clients as the primary; nil: none does.
+func (s *simulation) anyReign(r *rand.Rand) *simProcess {
+	var all []*simProcess
+	for _, n := range s.nodes {
+		if p := n.alive.Load(); p != nil && p.serves() {
+			all = append(all, p)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all[r.IntN(len(all))]
+}
+
+// chief is the node that reigns by all that is known.
+func (s *simulation) chief() *simNode {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reigns[len(s.reigns)-1].of
+}
+
+// round runs one simulation and returns what went wrong.
+func (s *simulation) round() []string {
+	for i := range s.nodes {
+		n := s.nodes[len(s.nodes)-1-i]
+		role := Mirror
+		if i == len(s.nodes)-1 {
+			role = Primary
+		}
+		if err := n.start(role); err != nil {
+			s.fail("%v", err)
+			return s.failed
+		}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var clients sync.WaitGroup
+	for k := range simClients {
+		clients.Go(func() { s.client(ctx, k) })
+	}
+	time.Sleep(2 * time.Second)
+	for range 4 + s.rand.IntN(12) {
+		s.happen()
+		time.Sleep(time.Duration(s.rand.Int64N(int64([]time.Duration{100 * time.Millisecond, 2 * time.Second, 15 * time.Second}[s.rand.IntN(3)]))))
+		s.crownAll(false)
+		s.bury()
+	}
+	s.heal()
+	stop()
+	clients.Wait()
+	s.compare()
+	for _, n := range s.nodes {
+		n.kill(false, false)
+	}
+	return s.failed
+}
+
+// bury waits for processes that are dying.
+func (s *simulation) bury() {
+	for _, n := range s.nodes {
+		if p := n.alive.Load(); p != nil && p.isDead() {
+			n.end()
+		}
+	}
+}
+
+// any returns a random node, of those that are up, or down, or a random other one
+// if there is none.
+func (s *simulation) any(up bool) *simNode {
+	for range 10 {
+		if n := s.nodes[s.rand.IntN(len(s.nodes))]; (n.alive.Load() != nil) == up {
+			return n
+		}
+	}
+	return s.nodes[s.rand.IntN(len(s.nodes))]
+}
+
+// happen has one thing happen.
+func (s *simulation) happen() {
+	r := s.rand
+	n := s.any(true)
+	p := n.alive.Load()
+	switch r.IntN(20) {
+	case 0, 1, 2, 3:
+		if p != nil {
+			p.arm(r, []int64{5, 50, 500}[r.IntN(3)])
+			s.sleep(context.Background(), 3*time.Second)
+			s.bury()
+		}
+	case 4:
+		n.kill(r.IntN(2) == 0, r.IntN(2) == 0)
+	case 5:
+		n.stop()
+		if r.IntN(2) == 0 {
+			s.restart(n)
+		}
+	case 6, 7, 8, 9:
+		if n = s.any(false); n.alive.Load() == nil {
+			s.restart(n)
+		}
+	case 10, 11:
+		other := s.any(true)
+		cut := r.IntN(3) > 0
+		s.say("link %s-%s cut: %v", n.name, other.name, cut)
+		s.network.sever(n.addr, other.addr, cut)
+	case 12:
+		s.say("%s is cut off", n.name)
+		for _, other := range s.nodes {
+			s.network.sever(n.addr, other.addr, true)
+		}
+	case 13:
+		s.say("all links are healed")
+		s.network.heal(s.addrs())
+	case 14:
+		slow := []time.Duration{20 * time.Millisecond, 300 * time.Millisecond, 4 * time.Second}[r.IntN(3)]
+		s.say("delays of up to %v", slow)
+		s.network.delay(slow)
+	case 15, 16, 17:
+		s.promote(n, r.IntN(3) == 0)
+	case 18:
+		if p != nil {
+			p.faulty.Store(1 + r.Int64N(30))
+		}
+	case 19:
+		if n = s.any(false); n.alive.Load() == nil && n != s.chief() {
+			n.lost()
+		}
+	}
+}
+
+func (s *simulation) addrs() []string {
+	var addrs []string
+	for _, n := range s.nodes {
+		addrs = append(addrs, n.addr)
+	}
+	return addrs
+}
+
+// restart starts a node that is down, as what it has to be.
+func (s *simulation) restart(n *simNode) {
+	role := Mirror
+	if n == s.chief() {
+		role = Primary
+	}
+	err := n.start(role)
+	if errors.Is(err, ErrDeposed) || errors.Is(err, ErrIsMirror) {
+		err = n.start(Mirror)
+	}
+	if err != nil {
+		s.fail("%s does not start: %v", n.name, err)
+	}
+}
+
+// promote asks a mirror to take over.
+func (s *simulation) promote(n *simNode, force bool) {
+	p := n.alive.Load()
+	if p == nil || p.n.cfg.Role == Primary {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s.say("%s is asked to take over, force: %v", n.name, force)
+	result, err := p.n.Promote(ctx, admin.PromoteRequest{Force: force})
+	s.say("promotion of %s: epoch %s, promised: %v, error: %v", n.name, result.Epoch, result.Promised, err)
+	s.crownAll(err == nil && result.Promised)
+}
+
+// lost takes a node's state away, as if it were damaged. The operator empties
+// its replica, too.
+func (m *simNode) lost() {
+	m.sim.say("%s has lost its state", m.name)
+	m.must, m.power = nil, false
+	m.disk.past, m.disk.changes, m.disk.floor = nil, nil, 0
+	if err := errors.Join(os.RemoveAll(filepath.Join(m.dir, "state")), os.RemoveAll(m.disk.replica), makeReplica(m.disk.replica)); err != nil {
+		m.sim.fail("%v", err)
+	}
+}
+
+// heal mends everything and starts what is down.
+func (s *simulation) heal() {
+	s.say("everything is healed")
+	s.network.heal(s.addrs())
+	for _, n := range s.nodes {
+		if p := n.alive.Load(); p != nil {
+			p.dieAt.Store(0)
+			p.faulty.Store(0)
+		}
+	}
+	time.Sleep(time.Second)
+	s.bury()
+	s.crownAll(false)
+	chief := s.chief()
+	for _, n := range s.nodes {
+		p := n.alive.Load()
+		if n != chief && p != nil && p.reigns() {
+			n.stop() // its operator has heard
+		}
+	}
+	s.bury()
+	for _, n := range s.nodes {
+		if p := n.alive.Load(); p != nil {
+			select {
+			case <-p.done: // it has given up by itself
+				n.end()
+			default:
+			}
+		}
+		if n.alive.Load() == nil {
+			s.restart(n)
+		}
+	}
+	time.Sleep(time.Second)
+	s.crownAll(false)
+	if p := chief.alive.Load(); p == nil || !p.reigns() || s.highest().Compare(p.epoch) > 0 {
+		s.promote(chief, true)
+	}
+}
+
+// highest is the highest epoch that any node knows.
+func (s *simulation) highest() op.Epoch {
+	var highest op.Epoch
+	for _, n := range s.nodes {
+		if p := n.alive.Load(); p != nil {
+			if e := p.n.store.Get().Epoch; e.Compare(highest) > 0 {
+				highest = e
+			}
+		}
+	}
+	return highest
+}
+
+// compare waits until all are in sync and compares the replicas.
+func (s *simulation) compare() {
+	chief := s.chief()
+	p := chief.alive.Load()
+	for range 100 { // it starts
+		if p == nil || p.reigns() {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if p == nil || !p.reigns() {
+		s.fail("%s does not reign in the end", chief.name)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), simCalm)
+	defer cancel()
+	if err := p.reign.waitInSync(ctx, len(s.nodes)-1); err != nil {
+		s.fail("not in sync within %v: %v; %+v", simCalm, err, p.reign.log.Status())
+		return
+	}
+	s.say("in sync")
+	if err := p.reign.drain(ctx); err != nil {
+		s.fail("%v", err)
+	}
+	for _, n := range s.nodes {
+		if lacks := countsIn(n.disk.replica).lacks(s.floor); lacks != "" {
+			s.fail("%s: %s", n.name, lacks)
+		}
+		if n == chief {
+			continue
+		}
+		differ, err := tree.Diff(p.n.tree, n.alive.Load().n.tree)
+		if err != nil || len(differ) > 0 {
+			s.fail("%s and %s differ: %q, %v", chief.name, n.name, differ, err)
+		}
+	}
+	// Nothing stays hot for ever.
+	time.Sleep(6 * s.policy.CheckpointEvery)
+	for _, n := range s.nodes {
+		if hot := n.alive.Load().n.store.Regions().Hot(); len(hot) > 0 && !n.failing.Load() {
+			s.fail("%s still has hot regions: %v", n.name, hot)
+		}
+	}
+}
+
+// simRounds is how many rounds a test runs, and from which seed on.
+func simRounds(t *testing.T, n int) (first uint64, rounds int) {
+	read := func(name string) uint64 {
+		text := os.Getenv(name)
+		if text == "" {
+			return 0
+		}
+		value, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return value
+	}
+	if seed := read("SEED"); seed > 0 {
+		return seed, 1
+	}
+	if n := read("ROUNDS"); n > 0 {
+		return uint64(time.Now().UnixNano()) % 1e9 * 1e6, int(n)
+	}
+	return uint64(time.Now().UnixNano()) % 1e9 * 1e6, n
+}
+
+// simulate runs a round in a bubble of its own and returns what failed, with
+// everything that happened.
+func simulate(t *testing.T, seed uint64, prepare func(*simulation)) (failed, log []string) {
+	// Timers that yamux keeps in a pool must not go from one bubble to the next.
+	runtime.GC()
+	runtime.GC()
+	dir, err := os.MkdirTemp("/dev/shm", "standbyfs-sim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	synctest.Test(t, func(t *testing.T) {
+		s := newSimulation(dir, seed)
+		if prepare != nil {
+			prepare(s)
+		}
+		failed, log = s.round(), s.log
+	})
+	runtime.GC()
+	runtime.GC()
+	return failed, log
+}
+
+// TestSimulation: whatever happens, nothing is lost that was acknowledged, and
+// once all is healed all replicas are equal.
+func TestSimulation(t *testing.T) {
+	first, rounds := simRounds(t, 20)
+	began := time.Now()
+	for i := range rounds {
+		seed := first + uint64(i)
+		if failed, log := simulate(t, seed, nil); len(failed) > 0 || os.Getenv("LOG") != "" {
+			t.Logf("SEED=%d:\n%s", seed, strings.Join(log, "\n"))
+			for _, f := range failed {
+				t.Errorf("SEED=%d: %s", seed, f)
+			}
+			if t.Failed() {
+				return
+			}
+		}
+	}
+	t.Logf("%d rounds from SEED=%d on, %v each", rounds, first, time.Since(began)/time.Duration(rounds))
+}
+
+// simLies is what a broken node does to its disks.
+type simLies struct {
+	sync, fsync bool                    // nothing is synced
+	also        func(tx *bolt.Tx) error // at the end of each transaction
+}
+
+func (l *simLies) update(db *bolt.DB, fn func(*bolt.Tx) error) error {
+	return db.Update(func(tx *bolt.Tx) error {
+		if err := fn(tx); err != nil || l.also == nil {
+			return err
+		}
+		return l.also(tx)
+	})
+}
