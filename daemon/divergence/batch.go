@@ -46,29 +46,28 @@ func (b *batch) ready() error {
 	if b.data != nil {
 		return nil
 	}
-	for range 2 {
-		if b.dir == "" {
-			b.head.Began = time.Now().UTC()
-			dir, err := makeHome(b.stateDir, b.head)
-			if err != nil {
-				return err
-			}
-			b.dir, b.end = dir, 0
-			b.begun(filepath.Base(dir))
-		}
-		f, err := os.OpenFile(filepath.Join(b.dir, dataFile), os.O_RDWR, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			b.dir = "" // dropped by force: it begins anew
-			continue
-		}
+	if b.dir == "" {
+		b.head.Began = time.Now().UTC()
+		dir, err := makeHome(b.stateDir, b.head)
 		if err != nil {
-			return fmt.Errorf("keep in %s: %w", b.dir, err)
+			return err
 		}
-		b.data, b.start = f, b.end
-		return nil
+		b.dir, b.end = dir, 0
+		b.begun(filepath.Base(dir))
 	}
-	return fmt.Errorf("keep in %s: %w", b.stateDir, fs.ErrNotExist)
+	f, err := os.OpenFile(filepath.Join(b.dir, dataFile), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		b.dir, b.start, b.end = "", 0, 0
+		return errDropped
+	}
+	if err != nil {
+		return fmt.Errorf("keep in %s: %w", b.dir, err)
+	}
+	b.data, b.start = f, b.end
+	return nil
 }
+
+var errDropped = errors.New("the divergence was dropped while the node kept something in it")
 
 // reserve makes sure that n more bytes for path are within the limit.
 func (b *batch) reserve(path string, n int64) error {

@@ -35,8 +35,8 @@ type Keeper struct {
 	why   string // the op that is looked at
 
 	// Of the op between Before and After.
-	loss tree.Loss
-	from []string // the origins of its paths
+	loss  tree.Loss
+	named []given
 
 	// What need not be kept, by inode. It may be forgotten at any time: then
 	// more is kept than has to be, and what was kept first counts.
@@ -131,15 +131,20 @@ func (k *Keeper) resume(dir string) error {
 // take is kept with it if there is anything to sync.
 func (k *Keeper) Before(o *op.Op, ahead iter.Seq[*op.Op]) error {
 	if len(k.marks) > maxMarks {
-		clear(k.marks)
+		k.forget()
 	}
 	var err error
-	if k.loss, err = k.gather(o); err == nil {
-		k.from, err = k.moved.of(o)
+	if k.loss, err = k.gather(o); errors.Is(err, errDropped) {
+		// By force, from under this node: what it loses from now on is kept anew.
+		k.forget()
+		k.loss, err = k.gather(o)
+	}
+	if err == nil {
+		k.named, err = k.moved.of(o, k.loss)
 	}
 	if err != nil {
 		k.batch.abandon()
-		return k.named(err)
+		return k.complete(err)
 	}
 	if !k.batch.pending() {
 		return nil
@@ -156,8 +161,15 @@ func (k *Keeper) Before(o *op.Op, ahead iter.Seq[*op.Op]) error {
 	return k.batch.flush()
 }
 
-// named completes an error with what only the keeper knows.
-func (k *Keeper) named(err error) error {
+// forget forgets what need not be kept.
+func (k *Keeper) forget() {
+	clear(k.marks)
+	clear(k.names)
+	clear(k.moved.moved)
+}
+
+// complete adds to an error what only the keeper knows.
+func (k *Keeper) complete(err error) error {
 	var limit *LimitError
 	if errors.As(err, &limit) {
 		limit.Replica = k.cfg.Tree.Dir()
@@ -168,11 +180,15 @@ func (k *Keeper) named(err error) error {
 // After notes what o has made equal to the primary's. It follows Before, and is
 // not called if o failed.
 func (k *Keeper) After(o *op.Op) error {
-	switch {
-	case o.Flags&op.Compare != 0:
+	if o.Flags&op.Compare != 0 {
 		return nil
-	case k.from != nil:
-		return k.moved.follow(o, k.from)
+	}
+	if k.named != nil {
+		if err := k.moved.follow(o, k.named); err != nil {
+			return err
+		}
+	}
+	switch {
 	case k.loss.Makes != "":
 		put, id, err := k.cfg.Tree.Describe(k.loss.Makes)
 		if err != nil {

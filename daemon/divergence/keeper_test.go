@@ -105,6 +105,9 @@ func TestKinds(t *testing.T) {
 		{"rename over", func(*node) []*op.Op { return []*op.Op{rename("small", "link")} }, []string{"link gone by rename"}},
 		{"rename, then write", func(*node) []*op.Op { return []*op.Op{rename("small", "x"), write("x", 1, "y")} }, []string{"small 0+5 by write"}},
 		{"rename above, then write", func(*node) []*op.Op { return []*op.Op{rename("d", "x"), write("x/\xff", 1, "y")} }, []string{`d/\xff 0+2 by write`}},
+		{"put a name more, then write", func(n *node) []*op.Op {
+			return []*op.Op{n.put("one", func(o *op.Op) { o.Path, o.Names = "other", []string{"one", "two"} }), write("other", 0, "x")}
+		}, []string{"one 0+4 by write"}},
 		{"exchange, then write", func(*node) []*op.Op {
 			return []*op.Op{{Kind: op.Rename, Path: "small", Path2: "d/\xff", Arg: unix.RENAME_EXCHANGE}, write("small", 0, "x"), write("d/\xff", 0, "x")}
 		}, []string{`d/\xff 0+2 by write`, "small 0+5 by write"}},
@@ -437,7 +440,7 @@ func TestTwoDivergences(t *testing.T) {
 
 func TestDrop(t *testing.T) {
 	n := newNode(t)
-	n.has(create("f"), write("f", 0, "first"))
+	n.has(create("f"), write("f", 0, strings.Repeat("first", region)))
 	n.keep()
 	n.do(write("f", 0, "x"))
 	id := n.only().ID
@@ -457,8 +460,11 @@ func TestDrop(t *testing.T) {
 		t.Errorf("after the drop there is %q", got)
 	}
 	n.has(create("g"), write("g", 0, "second"))
-	n.do(write("g", 0, "x"))
+	n.do(write("g", 0, "x"), write("f", region, "y"))
 	n.wantBack("g", "second")
+	if _, made := n.export(); len(made) != 2 || !made[1].Whole {
+		t.Errorf("made %+v", made) // with a description of its own
+	}
 	if left, err := os.ReadDir(filepath.Join(n.state, folder)); err != nil || len(left) != 1 {
 		t.Errorf("left: %v, %v", left, err)
 	}

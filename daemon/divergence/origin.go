@@ -19,50 +19,50 @@ type entry struct {
 	name string
 }
 
-// of returns the origins of the paths of an op that gives names, nil for others.
-// What is not there has none: then the op moves nothing.
-func (g origins) of(o *op.Op) ([]string, error) {
-	paths := []string{o.Path}
+// given is a name that an op gives, and where what it is of stood.
+type given struct{ path, origin string }
+
+// of returns the names that an op gives to what is there, nil if it gives none.
+func (g origins) of(o *op.Op, loss tree.Loss) ([]given, error) {
+	moves := map[string]string{} // from a name to the one that is given
 	switch {
+	case o.Path == o.Path2:
 	case o.Kind == op.Rename && o.Arg&unix.RENAME_EXCHANGE != 0:
-		paths = append(paths, o.Path2)
-	case o.Kind != op.Rename && o.Kind != op.Link && o.Kind != op.PutLink:
-		return nil, nil
+		moves[o.Path], moves[o.Path2] = o.Path2, o.Path
+	case o.Kind == op.Rename, o.Kind == op.Link, o.Kind == op.PutLink:
+		moves[o.Path] = o.Path2
+	case loss.Links != "":
+		moves[loss.Links] = o.Path
 	}
-	var from []string
-	for _, path := range paths {
-		if _, _, err := g.tree.Describe(path); err != nil {
+	var names []given
+	for from, to := range moves {
+		if _, err := g.tree.Stat(from); err != nil {
 			return nil, nil // the op meets the same
 		}
-		origin, err := g.origin(path)
+		origin, err := g.origin(from)
 		if err != nil {
 			return nil, err
 		}
-		from = append(from, origin)
+		names = append(names, given{to, origin})
 	}
-	return from, nil
+	return names, nil
 }
 
 // follow notes the names that an op has given.
-func (g origins) follow(o *op.Op, from []string) error {
-	if o.Path == o.Path2 {
-		return nil
+func (g origins) follow(o *op.Op, names []given) error {
+	if o.Kind == op.Rename {
+		old, err := g.entry(o.Path)
+		if err != nil {
+			return err
+		}
+		delete(g.moved, old)
 	}
-	to, err := g.entry(o.Path2)
-	if err != nil {
-		return err
-	}
-	g.moved[to] = from[0]
-	if o.Kind != op.Rename {
-		return nil
-	}
-	old, err := g.entry(o.Path)
-	if err != nil {
-		return err
-	}
-	delete(g.moved, old)
-	if len(from) == 2 {
-		g.moved[old] = from[1]
+	for _, n := range names {
+		e, err := g.entry(n.path)
+		if err != nil {
+			return err
+		}
+		g.moved[e] = n.origin
 	}
 	return nil
 }
@@ -95,8 +95,8 @@ func (g origins) origin(path string) (string, error) {
 
 func (g origins) entry(path string) (entry, error) {
 	_, name := op.SplitPath(path)
-	_, id, err := g.tree.Describe(dirOf(path))
-	return entry{id.Key(), name}, err
+	st, err := g.tree.Stat(dirOf(path))
+	return entry{tree.Inode{Dev: st.Dev, Ino: st.Ino}, name}, err
 }
 
 func dirOf(path string) string {

@@ -17,6 +17,7 @@ type Loss struct {
 	Changed []string // objects that stay and get other attributes
 	Over    []Range  // data of files that stay: overwritten, moved or cut off; the file is not among Changed
 	Makes   string   // where a new object comes to stand; "" if none does
+	Links   string   // of a Put: another name of what comes to stand at its path; "" if it makes none
 }
 
 // Range is a part of a file: at most Len bytes from Off on.
@@ -81,7 +82,7 @@ func (t *Tree) losses(o *op.Op, l *Loss) error {
 	case op.SetAttr:
 		return t.changes(o.Path, &o.Attr, l)
 	case op.SetXattr, op.RemoveXattr:
-		if _, _, err := t.Describe(o.Path); err != nil {
+		if _, err := t.Stat(o.Path); err != nil {
 			return err
 		}
 		l.Changed = append(l.Changed, o.Path)
@@ -102,7 +103,7 @@ func (t *Tree) goes(path string, l *Loss) error {
 	if path == op.Root {
 		return nil // it cannot go
 	}
-	if _, _, err := t.Describe(path); err != nil {
+	if _, err := t.Stat(path); err != nil {
 		return err
 	}
 	l.Gone = append(l.Gone, path)
@@ -122,8 +123,8 @@ func (t *Tree) linkLosses(o *op.Op, l *Loss) error {
 
 // over notes that part of a file's data goes. Only regular files have any.
 func (t *Tree) over(path string, off, n int64, l *Loss) error {
-	put, _, err := t.Describe(path)
-	if err == nil && put.Attr.Mode&unix.S_IFMT == unix.S_IFREG {
+	st, err := t.Stat(path)
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
 		l.Over = append(l.Over, Range{path, off, n})
 	}
 	return err
@@ -163,6 +164,7 @@ func (t *Tree) putLosses(o *op.Op, l *Loss) error {
 			l.Makes = o.Path
 			return nil
 		}
+		l.Links = path
 	}
 	here, _, err := t.Describe(path)
 	if err != nil {

@@ -75,10 +75,10 @@ func TestLosses(t *testing.T) {
 		{"put the name it has", func(*Tree) *op.Op { return &op.Op{Kind: op.PutLink, Path: "g", Path2: "h"} }, Loss{}},
 		{"put a name more", func(tr *Tree) *op.Op {
 			return put(tr, "g", func(o *op.Op) { o.Path, o.Names, o.Attr.UID = "x", []string{"g", "h"}, 9 })
-		}, Loss{Changed: []string{"g"}}},
+		}, Loss{Changed: []string{"g"}, Links: "g"}},
 		{"put a name more in the way", func(tr *Tree) *op.Op {
 			return put(tr, "g", func(o *op.Op) { o.Path, o.Names, o.Attr.UID = "d", []string{"g", "h"}, 9 })
-		}, Loss{Gone: []string{"d"}, Changed: []string{"g"}}},
+		}, Loss{Gone: []string{"d"}, Changed: []string{"g"}, Links: "g"}},
 		{"put names", func(*Tree) *op.Op { return &op.Op{Kind: op.PutNames, Path: ".", Path2: "d", Names: []string{"g"}} }, Loss{Gone: []string{"f", "h"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

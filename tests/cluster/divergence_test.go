@@ -211,6 +211,33 @@ func TestDivergenceSurvivesKills(t *testing.T) {
 	}
 }
 
+// TestDivergenceOfASurvivor: a mirror that was never primary, and is ahead of the
+// one that is promoted, keeps what it is ahead by (RULES.md 9, ArchiveAny).
+func TestDivergenceOfASurvivor(t *testing.T) {
+	c := harness.NewCluster(t, harness.Options{Mirrors: 2, Processes: true, Mirroring: daemon.Mirroring{AckTimeout: ackTimeout}})
+	old, heir, ahead := c.Primary, c.Mirrors[0], c.Mirrors[1]
+	mustWrite(t, old, "file", "on all")
+	c.Nets[0].Set(harness.MustFault("stall"))
+	mustWrite(t, old, "file", "not on the heir")
+	old.Kill()
+	if err := unix.Unmount(old.Mountpoint, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	promote(t, heir, admin.PromoteRequest{Mountpoint: heir.Mountpoint, Mirrors: []string{ahead.Addr}, Force: true})
+	heir.WaitInSync(1)
+	mustRead(t, ahead.InReplica("file"), "on all")
+	all := listed(t, ahead)
+	if len(all) != 1 || all[0].Files != 1 || all[0].Closed == nil {
+		t.Fatalf("listed: %+v", all)
+	}
+	to := filepath.Join(t.TempDir(), "export")
+	harness.Command(t, "divergence", "export", ahead.Replica, all[0].ID, to)
+	mustRead(t, filepath.Join(to, divergence.FilesDir, "file"), "not on the heir")
+	if all := listed(t, heir); len(all) != 0 {
+		t.Errorf("the heir lists %+v", all)
+	}
+}
+
 // TestDivergenceLimit: beyond the limit nothing is overwritten, and the node says
 // what to do. With more room it comes back.
 func TestDivergenceLimit(t *testing.T) {
