@@ -67,7 +67,7 @@ func (f *FS) admit(cancel <-chan struct{}) error {
 // more: on a local disk that is free already.
 func (f *FS) change(cancel <-chan struct{}, o *op.Op, apply func() error) (op.Ack, error) {
 	ack, err := f.committer.Commit(kernelCtx{f.ctx, cancel}, o, apply)
-	if (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) && f.table.freeing() {
+	if (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) && f.server.freeing.wait() {
 		return f.committer.Commit(kernelCtx{f.ctx, cancel}, o, apply)
 	}
 	return ack, err

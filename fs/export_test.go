@@ -18,3 +18,18 @@ func (f *FS) LimitOpen(limit int) {
 
 // Status exposes the table of errnos.
 var Status = status
+
+// Forgets returns how many messages about forgotten files have come, and how
+// many of them are handled.
+func (f *FS) Forgets() (taken, ended uint64) {
+	f.server.freeing.mu.Lock()
+	defer f.server.freeing.mu.Unlock()
+	return f.server.freeing.taken, f.server.freeing.ended
+}
+
+// Forgetting makes it look as if one more of them were being handled, until end
+// is called.
+func (f *FS) Forgetting() (end func()) {
+	f.server.freeing.begin()
+	return f.server.freeing.end
+}

@@ -58,23 +58,16 @@ type table struct {
 	most  int            // how many there were at most since the maps were made
 	next  uint64
 	root  *inode
-
-	// How many files without names were let go of, and how many of those are
-	// closed: only then their space is free.
-	letGo, closed uint64
-	freed         sync.Cond // closed has grown
 }
 
 func newTable(root *unix.Stat_t) *table {
 	r := &inode{id: fuse.FUSE_ROOT_ID, typ: unix.S_IFDIR, key: keyOf(root), lookups: 1, nlink: 1}
-	t := &table{
+	return &table{
 		nodes: map[uint64]*inode{r.id: r},
 		byKey: map[key]*inode{r.key: r},
 		next:  r.id + 1,
 		root:  r,
 	}
-	t.freed.L = &t.mu
-	return t
 }
 
 // get returns the inode that the kernel means by id, or nil.
@@ -197,31 +190,8 @@ func (t *table) release(n *inode, change func()) {
 	t.mu.Lock()
 	change()
 	orphan := t.drop(n)
-	if orphan == nil {
-		t.mu.Unlock()
-		return
-	}
-	t.letGo++
 	t.mu.Unlock()
 	orphan.release() // may free a large file: not under the lock
-	t.mu.Lock()
-	t.closed++
-	t.freed.Broadcast()
-	t.mu.Unlock()
-}
-
-// freeing waits until as many files without names are closed as have been let go
-// of, and reports whether some were not. The kernel forgets a file when its last
-// name goes, but does not wait until we have freed it.
-func (t *table) freeing() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	want := t.letGo
-	busy := t.closed < want
-	for t.closed < want {
-		t.freed.Wait()
-	}
-	return busy
 }
 
 // find returns the known inode that st describes, or nil, and whether its last

@@ -47,6 +47,8 @@ type server struct {
 	held  *held
 	log   *slog.Logger
 
+	freeing *freeing
+
 	turn   chan struct{}          // unbuffered: the turn for a worker at rest
 	ended  chan struct{}          // closed by end: there are no more requests
 	once   sync.Once              // for end
@@ -79,7 +81,7 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return 
 func newServer(dev *device, proto *fuse.ProtocolServer, log *slog.Logger) *server {
 	s := &server{
 		dev: dev, proto: proto, log: log,
-		turn: make(chan struct{}), ended: make(chan struct{}), news: make(chan struct{}, 1),
+		freeing: newFreeing(), turn: make(chan struct{}), ended: make(chan struct{}), news: make(chan struct{}, 1),
 	}
 	s.held = newHeld(s.send, s.distrust)
 	return s
@@ -131,6 +133,10 @@ func (s *server) work(w *worker) {
 			s.end(err)
 			return
 		}
+		frees := forgets(w.in)
+		if frees {
+			s.freeing.begin()
+		}
 		w.request.Store(uniqueOf(w.in))
 		w.turn.Store(true)
 		s.reader.Store(w)
@@ -139,6 +145,9 @@ func (s *server) work(w *worker) {
 			s.news <- struct{}{}
 		}
 		s.answer(w, w.in[:n])
+		if frees {
+			s.freeing.end()
+		}
 		w.request.Store(0)
 		if !w.turn.CompareAndSwap(true, false) && !s.await() {
 			return
@@ -270,8 +279,16 @@ func (s *server) end(err error) {
 const (
 	inHeaderSize  = 40
 	outHeaderSize = 16
+	opForget      = 2
 	opInterrupt   = 36
+	opBatchForget = 42
 )
+
+// forgets reports whether a request says that the kernel has forgotten files.
+func forgets(request []byte) bool {
+	code := opcodeOf(request)
+	return code == opForget || code == opBatchForget
+}
 
 func opcodeOf(request []byte) uint32 { return binary.NativeEndian.Uint32(request[4:]) }
 func uniqueOf(request []byte) uint64 { return binary.NativeEndian.Uint64(request[8:]) }
