@@ -88,6 +88,12 @@ func TestMisuse(t *testing.T) {
 		{"promote " + dir + " --mount /m", exitCannot, "no node is running"},
 		{"promote " + dir + " --mirror a", exitCannot, `--mirror "a": want HOST:PORT`},
 		{"wait " + dir + " --timeout 1ms", exitNo, "not within 1ms: no node is running"},
+		{"divergence list", exitCannot, "NODE is missing"},
+		{"divergence show " + dir, exitCannot, "ID is missing"},
+		{"divergence export " + dir + " 1", exitCannot, "DIR is missing"},
+		{"divergence drop " + dir + " 1 2", exitCannot, `"2" is one argument too many`},
+		{"divergence show " + dir + " 1", exitCannot, "read the state directory"},
+		{"divergence show " + dir + " 1 --state " + dir, exitCannot, `divergence "1": there is no such divergence`},
 		{"ca issue", exitCannot, "NAME is missing"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -108,6 +114,21 @@ func TestStatusOfANodeThatNeverStarted(t *testing.T) {
 		code, stdout, stderr := command(t, "status", dir, "-o", form)
 		if code != exitCannot || !strings.Contains(stdout, want) || stderr != "" {
 			t.Errorf("-o %s: exit code %d\n%s%swant %s", form, code, stdout, stderr, want)
+		}
+	}
+}
+
+// A node is named by its configuration as well as by its replica.
+func TestNoDivergences(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "node.yaml")
+	text := "role: mirror\nlisten: 127.0.0.1:7420\nreplica: " + filepath.Join(dir, "r") + "\nstate_dir: " + dir + "\n"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"divergence", "list", "-c", file}, {"divergence", "list", dir, "--state", dir}} {
+		if code, stdout, stderr := command(t, args...); code != exitOK || stdout != "no divergences\n" {
+			t.Errorf("%q: exit code %d, %s%s", args, code, stdout, stderr)
 		}
 	}
 }

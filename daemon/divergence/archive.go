@@ -120,7 +120,11 @@ func List(stateDir string) ([]*Archive, error) {
 	}
 	var found []*Archive
 	for _, id := range all {
-		a, err := readDir(filepath.Join(homeOf(stateDir), id))
+		dir := filepath.Join(homeOf(stateDir), id)
+		a, err := readDir(dir)
+		if err != nil && vanished(dir) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -146,6 +146,16 @@ func sizes(dir string) (manifest, data int64, err error) {
 // CloseAll ends every divergence that is open, but the one of the epoch except:
 // the node has joined, or another epoch's content is there by now.
 func CloseAll(stateDir string, except op.Epoch, how Closed) error {
+	return eachOpen(stateDir, func(dir string, h Header) error {
+		if except != (op.Epoch{}) && h.Epoch == except {
+			return nil
+		}
+		return closeDir(dir, how)
+	})
+}
+
+// eachOpen calls fn with each divergence that is not closed.
+func eachOpen(stateDir string, fn func(dir string, h Header) error) error {
 	all, err := ids(stateDir)
 	if err != nil {
 		return err
@@ -153,14 +163,36 @@ func CloseAll(stateDir string, except op.Epoch, how Closed) error {
 	for _, id := range all {
 		dir := filepath.Join(homeOf(stateDir), id)
 		h, closed, err := readHead(dir)
-		if err != nil {
+		if err == nil && closed == nil {
+			err = fn(dir, h)
+		}
+		if err != nil && !vanished(dir) {
 			return err
 		}
-		if closed == nil && (except == (op.Epoch{}) || h.Epoch != except) {
-			if err := closeDir(dir, how); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+// vanished reports whether a divergence is not there any more: somebody has
+// dropped it meanwhile.
+func vanished(dir string) bool {
+	_, err := os.Lstat(dir)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// sweep removes what a kill has left half made or half dropped.
+func sweep(stateDir string) error {
+	entries, err := os.ReadDir(homeOf(stateDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), hidden) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(homeOf(stateDir), e.Name())))
 		}
+	}
+	if err != nil {
+		return fmt.Errorf("clear the divergences: %w", err)
 	}
 	return nil
 }
@@ -183,21 +215,14 @@ func closeDir(dir string, how Closed) error {
 // open returns the directory of the epoch's divergence if it is open still, ""
 // if there is none.
 func open(stateDir string, epoch op.Epoch) (string, error) {
-	all, err := ids(stateDir)
-	if err != nil {
-		return "", err
-	}
-	for _, id := range all {
-		dir := filepath.Join(homeOf(stateDir), id)
-		h, closed, err := readHead(dir)
-		if err != nil {
-			return "", err
+	found := ""
+	err := eachOpen(stateDir, func(dir string, h Header) error {
+		if h.Epoch == epoch {
+			found = dir
 		}
-		if closed == nil && h.Epoch == epoch {
-			return dir, nil
-		}
-	}
-	return "", nil
+		return nil
+	})
+	return found, err
 }
 
 // makeHome makes the directory of a divergence, complete and durable.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -76,7 +77,10 @@ func Open(cfg Config) (*Keeper, error) {
 			head: Header{Epoch: cfg.Epoch, Before: cfg.Before, Device: root.Dev},
 		},
 	}
-	how := Closed{How: fmt.Sprintf("epoch %s took over before this node had joined", cfg.Epoch)}
+	if err := sweep(cfg.StateDir); err != nil {
+		return nil, err
+	}
+	how := Closed{When: time.Now().UTC(), How: fmt.Sprintf("epoch %s took over before this node had joined", cfg.Epoch)}
 	if err := CloseAll(cfg.StateDir, cfg.Epoch, how); err != nil {
 		return nil, err
 	}
