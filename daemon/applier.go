@@ -326,15 +326,19 @@ func (a *applier) mix() error {
 func (a *applier) repair(lsn op.LSN, o *op.Op) error {
 	if o.Flags&op.Compare != 0 {
 		// A verify takes nobody out of the set unless the disk fails it.
+		if o.Path == op.Root {
+			a.tree.Forget(op.Root) // who moves things behind its back must not fool it
+		}
 		differences, err := a.tree.Compare(o)
 		switch {
 		case err != nil && disksFault(err):
 			return err
 		case err != nil:
-			differences = append(differences, "cannot be compared: "+err.Error())
+			differences = append(differences, tree.Difference{What: "cannot be compared: " + err.Error(), Path: o.Path})
 		}
-		for _, what := range differences {
-			if err := a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportDifference, Path: []byte(o.Path), What: what}); err != nil {
+		for _, d := range differences {
+			err := a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportDifference, Path: []byte(o.Path), Path2: []byte(d.Path), Regions: d.Regions, What: d.What})
+			if err != nil {
 				return err
 			}
 		}
@@ -393,7 +397,9 @@ func (a *applier) membership(lsn op.LSN, o *op.Op) error {
 		a.joined()
 		a.whole()
 	case self:
-		a.advance(func(at *progress) { at.synced = false })
+		// Until the next PrepareJoin it is as in a resync: what does not fit is
+		// reported, and repaired.
+		a.advance(func(at *progress) { at.synced, at.strict = false, false })
 		if was {
 			a.expelled("expelled by " + a.primary)
 		}

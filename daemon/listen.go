@@ -133,6 +133,16 @@ func (n *node) answer(ctx context.Context, method string, body json.RawMessage) 
 			return nil, err
 		}
 		return n.tell(), nil
+	case wire.MethodView:
+		var req wire.ViewRequest
+		if err := json.Unmarshal(body, &req); err != nil {
+			return nil, fmt.Errorf("read the request: %w", err)
+		}
+		if volume := n.store.Get().Volume; req.Volume != volume {
+			return nil, &wire.Refusal{Code: wire.CodeForeignVolume,
+				Message: fmt.Sprintf("%s keeps volume %q, not %q", n.cfg.Name, volume, req.Volume)}
+		}
+		return n.view(&req)
 	}
 	return nil, &wire.Refusal{Code: wire.CodeUnknownMethod, Message: fmt.Sprintf("%s knows no method %q", n.cfg.Name, method)}
 }

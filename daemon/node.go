@@ -17,6 +17,7 @@
 //	acks.go, fault.go, refuse.go, session.go   parts of a mirror's session
 //	verify.go   when a primary verifies by itself, and what is kept of it
 //	keep.go     a mirror's last consistent state during a resync; exchange.go takes it
+//	view.go     what a node has at a path, for a primary that compares
 //	status.go   what a node shows
 //	notify.go   what it tells the service manager
 package daemon
@@ -76,7 +77,8 @@ type role interface {
 	// fill adds the role's part of the status.
 	fill(s *admin.Status)
 	waitInSync(ctx context.Context, n int) error
-	verify(ctx context.Context) (*mirror.VerifyReport, error)
+	verify(ctx context.Context, versions bool) (*mirror.VerifyReport, error)
+	mend(ctx context.Context, choices []mirror.Choice) ([]mirror.Mended, error)
 	resync(req admin.ResyncRequest) (admin.ResyncResult, error)
 }
 

@@ -103,6 +103,11 @@ type reign struct {
 	alone      *alone      // nil with peers
 	mount      *fs.Mount
 
+	// watching ends before the last barrier, and with it what compares and mends
+	// replicas: work is held shared by that, and by the end of the reign for good.
+	watching context.Context
+	work     sync.RWMutex
+
 	// stepping serialises the records of a fence, which may come from a peer's
 	// answer and from a request at the same time.
 	stepping sync.Mutex
@@ -140,14 +145,16 @@ func (n *node) reign(ctx context.Context, t term) (err error) {
 	ended := make(chan error, 1)
 	go func() { ended <- r.run(sessions, files) }() // waited for by the defer
 	// Ends before the last barrier, which it would hold up.
-	watching, stopWatching := context.WithCancel(ctx)
+	var stopWatching context.CancelFunc
+	r.watching, stopWatching = context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	if r.log != nil && n.cfg.Mirror.VerifyEvery > 0 {
-		watch.Go(func() { r.verifySchedule().run(watching) })
+		watch.Go(func() { r.verifySchedule().run(r.watching) })
 	}
 	defer func() {
 		stopWatching()
 		watch.Wait()
+		r.work.Lock()
 		err = errors.Join(err, r.end(ctx, files))
 		hangUp()
 		err = errors.Join(err, <-ended)
@@ -183,6 +190,9 @@ func (r *reign) committer(t term) (fs.Committer, error) {
 	cfg.Tree, cfg.Register, cfg.Software, cfg.Logger, cfg.Event = n.tree, r, n.software(), n.log, n.event
 	cfg.Dial = func(ctx context.Context, addr string) (*wire.Session, error) {
 		return n.dial(ctx, addr, wire.LaneOps)
+	}
+	cfg.DialBulk = func(ctx context.Context, addr string) (*wire.Session, error) {
+		return n.dial(ctx, addr, wire.LaneBulk)
 	}
 	cfg.Fenced = func(epoch op.Epoch, by string) {
 		if err := r.stepDown(epoch, by); err != nil {

@@ -284,6 +284,8 @@ func (p *simProcess) Hold(_ string, fn func() error) error {
 	return fn()
 }
 
+func (p *simProcess) Mend(path string, fn func() error) error { return p.Hold(path, fn) }
+
 func (p *simProcess) isDead() bool {
 	p.gate.RLock()
 	defer p.gate.RUnlock()

@@ -183,8 +183,12 @@ func (s *standby) waitInSync(context.Context, int) error {
 	return admin.Errorf(admin.CodeNotPrimary, "%s is a mirror: only its primary knows who is in sync", s.node.cfg.Replica)
 }
 
-func (s *standby) verify(context.Context) (*mirror.VerifyReport, error) {
+func (s *standby) verify(context.Context, bool) (*mirror.VerifyReport, error) {
 	return nil, admin.Errorf(admin.CodeNotPrimary, "%s is a mirror: run verify on its primary", s.node.cfg.Replica)
+}
+
+func (s *standby) mend(context.Context, []mirror.Choice) ([]mirror.Mended, error) {
+	return nil, admin.Errorf(admin.CodeNotPrimary, "%s is a mirror: repair on its primary", s.node.cfg.Replica)
 }
 
 func (s *standby) resync(admin.ResyncRequest) (admin.ResyncResult, error) {

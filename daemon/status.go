@@ -64,12 +64,21 @@ func (n *node) WaitInSync(ctx context.Context, count int) error {
 }
 
 // Verify implements admin.Node.
-func (n *node) Verify(ctx context.Context) (*mirror.VerifyReport, error) {
+func (n *node) Verify(ctx context.Context, versions bool) (*mirror.VerifyReport, error) {
 	r, err := n.playing()
 	if err != nil {
 		return nil, err
 	}
-	return r.verify(ctx)
+	return r.verify(ctx, versions)
+}
+
+// Repair implements admin.Node.
+func (n *node) Repair(ctx context.Context, choices []mirror.Choice) ([]mirror.Mended, error) {
+	r, err := n.playing()
+	if err != nil {
+		return nil, err
+	}
+	return r.mend(ctx, choices)
 }
 
 // Resync implements admin.Node.

@@ -73,7 +73,7 @@ func (r *reign) verifySchedule() *schedule {
 		},
 		ready: func(ctx context.Context) error { return r.log.WaitInSync(ctx, min(1, r.synced)) },
 		verify: func(ctx context.Context) error {
-			report, err := r.verify(ctx)
+			report, err := r.verify(ctx, false)
 			if err == nil && admin.Verified(report).Compared() == 0 {
 				err = errors.New("no mirror could be compared")
 			}
@@ -85,15 +85,55 @@ func (r *reign) verifySchedule() *schedule {
 	}
 }
 
-func (r *reign) verify(ctx context.Context) (*mirror.VerifyReport, error) {
+func (r *reign) verify(ctx context.Context, versions bool) (*mirror.VerifyReport, error) {
 	if r.log == nil {
 		return nil, admin.Errorf(admin.CodeFailed, "%s has no mirrors: there is nothing to compare", r.node.cfg.Replica)
 	}
-	report, err := r.log.Verify(ctx)
+	ctx, done, err := r.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	report, err := r.log.Verify(ctx, versions)
 	if err != nil {
 		return nil, err
 	}
 	return report, r.verified(report)
+}
+
+// begin is for work that has to be over before the reign ends: ctx is cancelled
+// then, and done is waited for.
+func (r *reign) begin(ctx context.Context) (_ context.Context, done func(), err error) {
+	if !r.work.TryRLock() {
+		return nil, nil, admin.Errorf(admin.CodeFailed, "%s stops", r.node.cfg.Replica)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(r.watching, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+		r.work.RUnlock()
+	}, nil
+}
+
+// mend makes all replicas be of the versions that somebody has chosen.
+func (r *reign) mend(ctx context.Context, choices []mirror.Choice) ([]mirror.Mended, error) {
+	if r.log == nil {
+		return nil, admin.Errorf(admin.CodeFailed, "%s has no mirrors: there is nothing to repair it by", r.node.cfg.Replica)
+	}
+	ctx, done, err := r.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	r.node.event("repair", fmt.Sprintf("%s that differed between replicas are made equal as it was chosen", plural(len(choices), "place")))
+	results, err := r.log.Mend(ctx, choices)
+	for _, m := range results {
+		if m.Error != "" {
+			r.node.event("repair", fmt.Sprintf("%q could not be made equal: %s", m.Path, m.Error))
+		}
+	}
+	return results, err
 }
 
 // verified records what a verify has found, so that status shows it and the

@@ -23,7 +23,7 @@
 //	atime.go      times of access
 //	ioctl.go      inode flags: append only, immutable and the like
 //	times.go      mtimes that travel later than the data
-//	hold.go       keeping an object still
+//	hold.go       keeping an object still; mend.go changing it past the kernel
 //	errno.go      from errors to what callers see
 package fs
 

@@ -54,11 +54,21 @@ func (s *server) distrustAttr(node uint64) {
 // distrustName makes the kernel forget what a name means, and the attributes of
 // its directory.
 func (s *server) distrustName(parent uint64, name string) {
+	s.notify(nameNotification(parent, name))
+}
+
+// forgetName is distrustName that returns when the kernel has. The caller holds
+// no lock.
+func (s *server) forgetName(parent uint64, name string) {
+	s.give(nameNotification(parent, name))
+}
+
+func nameNotification(parent uint64, name string) []byte {
 	b := notification(notifyInvalEntry, 16+len(name)+1)
 	binary.NativeEndian.PutUint64(b[outHeaderSize:], parent)
 	binary.NativeEndian.PutUint32(b[outHeaderSize+8:], uint32(len(name)))
 	copy(b[outHeaderSize+16:], name)
-	s.notify(b)
+	return b
 }
 
 // notification makes an empty message of that many bytes behind the header.

@@ -71,6 +71,9 @@ type Source interface {
 	Hold(path string, fn func() error) error
 	// FlushTimes orders all times that were deferred, and waits for them.
 	FlushTimes(ctx context.Context) error
+	// Mend runs fn while no op at all is ordered. fn may change what is at path in
+	// the replica. What programs have open goes on.
+	Mend(path string, fn func() error) error
 }
 
 // Config is what one line of a reign needs. All fields but the functions'
@@ -100,6 +103,8 @@ type Config struct {
 
 	Peers []PeerConfig
 	Dial  func(ctx context.Context, addr string) (*wire.Session, error)
+	// DialBulk makes the session by which a node is asked for what it has.
+	DialBulk func(ctx context.Context, addr string) (*wire.Session, error)
 
 	// Follows is where the line before this one ended, if it was drained and
 	// nothing was changed since. A mirror at just that position resumes.

@@ -17,6 +17,7 @@
 //	surface.go  what is put and compared of an object
 //	pending.go  what a resync still has to look at; progress.go how much that is
 //	verify.go   comparing all mirrors at exact positions
+//	item.go     who agrees about a difference; view.go what each has; mend.go settling it
 //	pace.go     how much of the disks work in the background may take
 //	rules.go    which paths are mirrored, and how strictly
 //	fence.go    the end of a reign

@@ -25,7 +25,14 @@ func (l *Log) expel(ctx context.Context, node op.NodeID, why string) error {
 	if err := l.cfg.Register.Decide(ctx, set, 0, fmt.Sprintf("%s expelled: %s", name, why)); err != nil {
 		return fmt.Errorf("record that %s is out of the in-sync set: %w", name, err)
 	}
-	l.enter(&op.Op{Kind: op.Expel, Path: op.Root, Member: node, Members: set}, func(at op.LSN) { l.sync.expel(node, at, l.now()) })
+	l.enter(&op.Op{Kind: op.Expel, Path: op.Root, Member: node, Members: set}, func(at op.LSN) {
+		l.sync.expel(node, at, l.now())
+		for _, p := range l.peers {
+			if p.node == node && p.session != nil && p.pending == nil {
+				p.pending = newPending() // from there on it is lenient, and reports
+			}
+		}
+	})
 	l.mu.Lock()
 	for _, p := range l.peers {
 		if p.node == node {

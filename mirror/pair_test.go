@@ -31,6 +31,8 @@ type pair struct {
 func (r *pair) FlushTimes(context.Context) error { return nil }
 
 // Hold keeps everything from changing.
+func (r *pair) Mend(path string, fn func() error) error { return r.Hold(path, fn) }
+
 func (r *pair) Hold(_ string, fn func() error) error {
 	r.order.Lock()
 	defer r.order.Unlock()

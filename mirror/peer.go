@@ -58,6 +58,7 @@ type peer struct {
 	pausedAt time.Time      // when that began, in this resync
 	held     time.Duration  // how long this resync was paused
 	verify   *verifying     // nil while none runs
+	owed     []region.Mark  // where the mirror is known to differ, for repair to look at
 	resyncs  uint64
 	resumes  uint64
 

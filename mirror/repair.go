@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -31,8 +32,12 @@ func (p *peer) repair(ctx context.Context) error {
 		l.mu.Unlock()
 		l.changed()
 		joined := time.Now()
-		if err := p.untilExpelled(ctx); err != nil {
+		owes, err := p.untilExpelled(ctx)
+		if err != nil {
 			return err
+		}
+		if owes {
+			continue
 		}
 		// A mirror that is too slow would make calls wait for ack_timeout each
 		// time it joins, so it joins less and less often.
@@ -48,26 +53,69 @@ func (p *peer) repair(ctx context.Context) error {
 	}
 }
 
-// untilExpelled waits until the mirror is not a member of the set any more. For
-// an asynchronous one that is the end of the session.
-func (p *peer) untilExpelled(ctx context.Context) error {
+// untilExpelled waits until the mirror is not a member of the set any more, which
+// an asynchronous one never is, or until something is known that it lacks.
+func (p *peer) untilExpelled(ctx context.Context) (owes bool, err error) {
 	l := p.log
 	for {
 		l.mu.Lock()
-		news := l.news
+		news, owes := l.news, len(p.owed) > 0
 		l.mu.Unlock()
-		if !p.cfg.Async && !l.sync.has(p.node) {
+		if owes || !p.cfg.Async && !l.sync.has(p.node) {
 			l.mu.Lock()
-			p.state, p.pending = StateCatchingUp, newPending()
+			p.state = StateCatchingUp
+			if p.pending == nil {
+				p.pending = newPending()
+			}
 			l.mu.Unlock()
-			return nil
+			return owes, nil
 		}
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 	}
+}
+
+// lacks has a mirror looked at where it is known to differ, as soon as it can be.
+// It leaves the set before.
+func (l *Log) lacks(ctx context.Context, p *peer, marks []region.Mark, why string) error {
+	l.mu.Lock()
+	p.owed = append(p.owed, marks...)
+	node := p.node
+	l.mu.Unlock()
+	if err := l.expel(ctx, node, why); err != nil {
+		return err
+	}
+	l.changed()
+	signal(p.news)
+	return nil
+}
+
+// takeOwed makes pending what lacks has said. The mirror is no member of the set
+// then: one that has joined meanwhile leaves it again.
+func (p *peer) takeOwed(ctx context.Context) error {
+	l := p.log
+	l.mu.Lock()
+	owed := p.owed
+	l.mu.Unlock()
+	if len(owed) == 0 {
+		return nil
+	}
+	if err := l.expel(ctx, p.node, "it is known to differ"); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.pending == nil {
+		p.pending = newPending()
+	}
+	for _, m := range p.owed {
+		p.pending.add(m)
+	}
+	p.owed = nil
+	return nil
 }
 
 // level returns once the mirror is equal to the primary up to the stream, is
@@ -75,10 +123,16 @@ func (p *peer) untilExpelled(ctx context.Context) error {
 // member that resumed its session is all that already.
 func (p *peer) level(ctx context.Context) error {
 	l := p.log
+	if err := p.takeOwed(ctx); err != nil {
+		return err
+	}
 	if !p.cfg.Async && l.sync.has(p.node) {
 		return nil
 	}
 	for {
+		if err := p.takeOwed(ctx); err != nil {
+			return err
+		}
 		last, err := p.bringLevel(ctx)
 		if err != nil {
 			return err
@@ -100,7 +154,7 @@ func (p *peer) level(ctx context.Context) error {
 		}
 		l.mu.Lock()
 		failed := p.prepared.Error
-		equal := p.pending == nil || p.pending.empty() && len(p.differ) == 0
+		equal := len(p.owed) == 0 && (p.pending == nil || p.pending.empty() && len(p.differ) == 0)
 		l.mu.Unlock()
 		if failed != "" {
 			return fmt.Errorf("the mirror could not sync its replica: %s", failed)

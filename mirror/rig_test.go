@@ -112,6 +112,8 @@ func (r *rig) decided() string {
 func (r *rig) FlushTimes(context.Context) error     { return nil }
 func (r *rig) Hold(_ string, fn func() error) error { return fn() }
 
+func (r *rig) Mend(_ string, fn func() error) error { return fn() }
+
 func newRig(t *testing.T, change func(*Config), run script) *rig {
 	t.Helper()
 	dir := t.TempDir()

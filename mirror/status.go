@@ -77,6 +77,11 @@ type VerifyReport struct {
 	Files uint64       `json:"files"`
 	Bytes uint64       `json:"bytes"`
 	Peers []PeerVerify `json:"peers"`
+	// Replicas is how many there are, the primary's included, whether they were
+	// compared or not.
+	Replicas int `json:"replicas"`
+	// Items are the differences with who has which version, if that was asked for.
+	Items []Item `json:"items,omitempty"`
 }
 
 // PeerVerify is one replica's part of a VerifyReport.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -18,7 +19,8 @@ const maxDifferences = 10_000
 // verifying collects one mirror's differences. The log's mu guards it.
 type verifying struct {
 	differences []string
-	more        int    // beyond maxDifferences
+	more        int // beyond maxDifferences
+	suspects    suspects
 	gone        string // why the mirror is not compared to the end
 }
 
@@ -28,6 +30,14 @@ func (v *verifying) add(r wire.Report) {
 		return
 	}
 	v.differences = append(v.differences, fmt.Sprintf("%q: %s", r.Path, r.What))
+	path := string(r.Path2)
+	if path == "" {
+		path = string(r.Path)
+	}
+	s := v.suspects.add(path, r.Regions)
+	if other := string(r.Path); other != path && len(r.Regions) == 0 && !op.Within(path, other) {
+		s.with[other] = true
+	}
 }
 
 func (v *verifying) lost(why string) {
@@ -39,7 +49,9 @@ func (v *verifying) lost(why string) {
 // Verify compares every connected, level mirror with the primary while writes
 // go on. Each comparison is an op, so it happens at one exact position on both
 // sides: what differs there differs. Nothing is changed.
-func (l *Log) Verify(ctx context.Context) (*VerifyReport, error) {
+//
+// With versions the report also says who has which version of what differs.
+func (l *Log) Verify(ctx context.Context, versions bool) (*VerifyReport, error) {
 	if !l.verifyMu.TryLock() {
 		return nil, errVerifying
 	}
@@ -56,7 +68,14 @@ func (l *Log) Verify(ctx context.Context) (*VerifyReport, error) {
 	if err := v.wait(ctx, func(p *peer) bool { return p.applied >= min(v.last, p.sent) && p.cursor > v.last }); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	return v.result(), nil
+	report := v.result()
+	if versions {
+		var err error
+		if report.Items, err = v.versions(ctx); err != nil {
+			return nil, fmt.Errorf("verify: %w", err)
+		}
+	}
+	return report, nil
 }
 
 // verify is one run of it.
@@ -71,11 +90,12 @@ type verify struct {
 
 // begin chooses the mirrors.
 func (v *verify) begin() {
+	v.log.cfg.Tree.Forget(op.Root) // who moves things behind our back must not fool us
 	v.log.mu.Lock()
 	defer v.log.mu.Unlock()
 	v.log.verify = v
 	for _, p := range v.log.peers {
-		p.verify = &verifying{}
+		p.verify = &verifying{suspects: make(suspects)}
 		switch {
 		case p.session == nil:
 			p.verify.lost("not connected: " + p.reason)
@@ -121,6 +141,7 @@ func (v *verify) walk(ctx context.Context, path string) error {
 		return err
 	}
 	var s surface
+	known := false // by another name, under which its content was compared
 	err := v.log.source.Hold(path, func() (err error) {
 		if s, err = v.log.surface(path); err != nil || s.put == nil {
 			return err
@@ -134,13 +155,16 @@ func (v *verify) walk(ctx context.Context, path string) error {
 		if err := s.eachNames(path, op.Compare, v.send); err != nil {
 			return err
 		}
-		return v.links(path, &s)
+		known, err = v.links(path, &s)
+		return err
 	})
 	switch {
 	case err != nil && moved(err): // it went while we walked; the op that took it away is in the stream
 		return nil
 	case err != nil:
 		return fmt.Errorf("%q: %w", path, err)
+	case known:
+		return nil
 	case s.file:
 		return v.content(ctx, path, s.put.Attr.Size)
 	}
@@ -152,21 +176,22 @@ func (v *verify) walk(ctx context.Context, path string) error {
 	return nil
 }
 
-// links compares that names of one file are names of one file there.
-func (v *verify) links(path string, s *surface) error {
+// links compares that names of one file are names of one file there, and reports
+// whether path is not the first of them.
+func (v *verify) links(path string, s *surface) (known bool, err error) {
 	if s.dir || s.id.Nlink < 2 {
-		return nil
+		return false, nil
 	}
 	first, ok := v.groups[s.id.Key()]
 	if !ok {
 		v.groups[s.id.Key()] = path
-		return nil
+		return false, nil
 	}
 	if _, now, err := v.log.cfg.Tree.Describe(first); err != nil || now.Key() != s.id.Key() {
 		v.groups[s.id.Key()] = path
-		return nil
+		return false, nil
 	}
-	return v.send(&op.Op{Kind: op.PutLink, Path: first, Path2: path})
+	return true, v.send(&op.Op{Kind: op.PutLink, Path: first, Path2: path})
 }
 
 // content compares a file's data, size bytes when it was looked at.
@@ -179,6 +204,9 @@ func (v *verify) content(ctx context.Context, path string, size int64) error {
 			return err
 		}
 		from := off
+		if err := v.log.cfg.Tree.Cold(path, off, stride); err != nil && !moved(err) {
+			return fmt.Errorf("%q: %w", path, err)
+		}
 		err := v.log.source.Hold(path, func() (err error) {
 			off, err = v.log.digest(path, off, region.End, op.Compare, v.send)
 			return err
@@ -236,11 +264,32 @@ func (v *verify) wait(ctx context.Context, ok func(*peer) bool) error {
 	}
 }
 
+// versions finds out who has which version of all that differs.
+func (v *verify) versions(ctx context.Context) ([]Item, error) {
+	all := make(suspects)
+	var level []*peer
+	v.log.mu.Lock()
+	for _, p := range v.log.peers {
+		for path, s := range p.verify.suspects {
+			one := all.add(path, nil)
+			maps.Copy(one.regions, s.regions)
+			maps.Copy(one.with, s.with)
+		}
+		if p.verify.gone == "" {
+			level = append(level, p)
+		}
+	}
+	v.log.mu.Unlock()
+	views := newViews(v.log, level)
+	defer views.close()
+	return all.items(ctx, views)
+}
+
 // result gathers what the mirrors said.
 func (v *verify) result() *VerifyReport {
 	v.log.mu.Lock()
 	defer v.log.mu.Unlock()
-	v.report.LSN = v.last
+	v.report.LSN, v.report.Replicas = v.last, 1+len(v.log.peers)
 	for _, p := range v.log.peers {
 		r := PeerVerify{Name: p.name, Node: p.node, Checked: p.verify.gone == "", Reason: p.verify.gone, Differences: p.verify.differences}
 		if p.verify.more > 0 {

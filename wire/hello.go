@@ -126,7 +126,7 @@ type Report struct {
 	LSN     op.LSN  `json:"lsn"`
 	Kind    string  `json:"kind"`
 	Path    []byte  `json:"path"`
-	Path2   []byte  `json:"path2,omitempty"`
+	Path2   []byte  `json:"path2,omitempty"`   // of a difference: the object that is different
 	Regions []int64 `json:"regions,omitempty"` // offsets
 	What    string  `json:"what,omitempty"`
 }

@@ -17,8 +17,11 @@ type Node interface {
 	Events(n int) ([]Event, error)
 	// WaitInSync returns nil once n mirrors are in sync.
 	WaitInSync(ctx context.Context, n int) error
-	// Verify compares every connected replica with the primary's.
-	Verify(ctx context.Context) (*mirror.VerifyReport, error)
+	// Verify compares every connected replica with the primary's. With versions
+	// the report says who has which version of what differs.
+	Verify(ctx context.Context, versions bool) (*mirror.VerifyReport, error)
+	// Repair makes all replicas be of the chosen versions.
+	Repair(ctx context.Context, choices []mirror.Choice) ([]mirror.Mended, error)
 	// Resync pauses the resyncs of mirrors or has them go on. It returns the names
 	// of those that are meant.
 	Resync(ctx context.Context, req ResyncRequest) (ResyncResult, error)

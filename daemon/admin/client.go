@@ -57,6 +57,19 @@ func (c *Client) Verify(ctx context.Context) (mirror.VerifyReport, error) {
 	return report, c.do(ctx, http.MethodPost, "verify", nil, &report)
 }
 
+// Versions is Verify that also finds out who has which version of what differs.
+func (c *Client) Versions(ctx context.Context) (mirror.VerifyReport, error) {
+	var report mirror.VerifyReport
+	return report, c.do(ctx, http.MethodPost, "verify?versions=1", nil, &report)
+}
+
+// Repair makes all replicas be of the chosen versions, and says of each choice
+// what became of it.
+func (c *Client) Repair(ctx context.Context, choices []mirror.Choice) ([]mirror.Mended, error) {
+	var results []mirror.Mended
+	return results, c.do(ctx, http.MethodPost, "repair", choices, &results)
+}
+
 // Resync pauses the resyncs of mirrors or has them go on.
 func (c *Client) Resync(ctx context.Context, req ResyncRequest) (ResyncResult, error) {
 	var result ResyncResult

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
 	"go.uber.org/goleak"
 )
@@ -46,8 +47,16 @@ func (f *fakeNode) WaitInSync(ctx context.Context, n int) error {
 	}
 }
 
-func (f *fakeNode) Verify(context.Context) (*mirror.VerifyReport, error) {
-	return &mirror.VerifyReport{LSN: 7, Peers: []mirror.PeerVerify{{Name: "beta", Differences: []string{`extra name "x"`}}}}, f.err
+func (f *fakeNode) Repair(_ context.Context, choices []mirror.Choice) ([]mirror.Mended, error) {
+	return []mirror.Mended{{Path: choices[0].Path, Error: choices[0].Version}}, f.err
+}
+
+func (f *fakeNode) Verify(_ context.Context, versions bool) (*mirror.VerifyReport, error) {
+	lsn := op.LSN(7)
+	if versions {
+		lsn = 8
+	}
+	return &mirror.VerifyReport{LSN: lsn, Peers: []mirror.PeerVerify{{Name: "beta", Differences: []string{`extra name "x"`}}}}, f.err
 }
 
 func (f *fakeNode) Resync(_ context.Context, req ResyncRequest) (ResyncResult, error) {
@@ -123,6 +132,12 @@ func TestCommands(t *testing.T) {
 	}
 	if events, err := c.Events(ctx, 3); err != nil || len(events) != 1 || events[0].Text != "xxx" {
 		t.Errorf("events: %+v, %v", events, err)
+	}
+	if r, err := c.Versions(ctx); err != nil || r.LSN != 8 {
+		t.Errorf("verify with versions: %+v, %v", r, err)
+	}
+	if r, err := c.Repair(ctx, []mirror.Choice{{Path: []byte("\xff"), Version: "v"}}); err != nil || string(r[0].Path) != "\xff" || r[0].Error != "v" {
+		t.Errorf("repair: %+v, %v", r, err)
 	}
 	if r, err := c.Verify(ctx); err != nil || r.LSN != 7 || r.Peers[0].Differences[0] != `extra name "x"` {
 		t.Errorf("verify: %+v, %v", r, err)

@@ -11,10 +11,15 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/standbyfs/standbyfs/mirror"
 )
 
 // defaultEvents is how many events a listing has unless it asks for more.
 const defaultEvents = 100
+
+// largestRequest bounds a request. A repair of 10,000 places may have long paths.
+const largestRequest = 64 << 20
 
 // closeWait bounds how long running requests may take to answer once the
 // server ends; their contexts have ended by then.
@@ -73,8 +78,21 @@ func handler(node Node) http.Handler {
 		reply(w, struct{}{}, err)
 	})
 	mux.HandleFunc("POST /v1/verify", func(w http.ResponseWriter, r *http.Request) {
-		report, err := node.Verify(r.Context())
+		versions, err := number(r, "versions", 0)
+		var report *mirror.VerifyReport
+		if err == nil {
+			report, err = node.Verify(r.Context(), versions > 0)
+		}
 		reply(w, report, err)
+	})
+	mux.HandleFunc("POST /v1/repair", func(w http.ResponseWriter, r *http.Request) {
+		var choices []mirror.Choice
+		var results []mirror.Mended
+		err := request(r, &choices)
+		if err == nil {
+			results, err = node.Repair(r.Context(), choices)
+		}
+		reply(w, results, err)
 	})
 	mux.HandleFunc("POST /v1/resync", func(w http.ResponseWriter, r *http.Request) {
 		var req ResyncRequest
@@ -99,7 +117,7 @@ func handler(node Node) http.Handler {
 
 // request reads the body of a request.
 func request(r *http.Request, into any) error {
-	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(into); err != nil {
+	if err := json.NewDecoder(io.LimitReader(r.Body, largestRequest)).Decode(into); err != nil {
 		return fmt.Errorf("read the request: %w", err)
 	}
 	return nil

@@ -260,7 +260,7 @@ func TestChaosRepair(t *testing.T) {
 			err = a.Walk(func(path string, put *op.Op, _ Inode) error {
 				said, err := b.Compare(put)
 				for _, s := range said {
-					t.Errorf("%s: %s", path, s)
+					t.Errorf("%s: %s", path, s.What)
 				}
 				return err
 			})

@@ -102,14 +102,14 @@ func TestPutFlags(t *testing.T) {
 			if put.Attr.Flags != 0 {
 				put.Attr.Valid |= op.AttrFlags
 			}
-			before, err := tree.Compare(put)
+			before, err := words(tree.Compare(put))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := tree.ApplyLenient(put); err != nil {
 				t.Fatalf("%s with %#x: %v", path, flags, err)
 			}
-			after, err := tree.Compare(put)
+			after, err := words(tree.Compare(put))
 			if err != nil || len(after) > 0 {
 				t.Errorf("%s with %#x: differed in %q, still in %q, %v", path, flags, before, after, err)
 			}

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,24 +13,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Compare says in words how what is here differs from what a repair op
-// describes. It changes nothing.
-func (t *Tree) Compare(o *op.Op) ([]string, error) {
+// Difference is one that Compare has found.
+type Difference struct {
+	What    string  // in words, about the op's path
+	Path    string  // the object that is different
+	Regions []int64 // of its data that are different: offsets
+}
+
+// about makes differences of one object.
+func about(path string, what []string) []Difference {
+	var all []Difference
+	for _, w := range what {
+		all = append(all, Difference{What: w, Path: path})
+	}
+	return all
+}
+
+// Compare says how what is here differs from what a repair op describes. It
+// changes nothing. Data is read from the disk, where it is not newer in memory:
+// what the kernel keeps of a file hides what became of it there.
+func (t *Tree) Compare(o *op.Op) ([]Difference, error) {
 	if err := checkPaths(o); err != nil {
 		return nil, err
 	}
 	switch o.Kind {
 	case op.Put:
-		return t.comparePut(o)
+		what, err := t.comparePut(o)
+		return about(o.Path, what), err
 	case op.PutLink:
 		same, err := t.sameFile(o.Path, o.Path2)
 		switch {
 		case missing(err):
-			return []string{"is missing"}, nil
+			return about(o.Path2, []string{"is missing"}), nil // the other is what has to be tied to it
 		case err != nil || same:
 			return nil, err
 		}
-		return []string{fmt.Sprintf("and %q are not names of one file", o.Path2)}, nil
+		return about(o.Path2, []string{fmt.Sprintf("and %q are not names of one file", o.Path2)}), nil
 	case op.PutNames:
 		return t.compareNames(o)
 	case op.Check:
@@ -116,10 +135,10 @@ func TypeName(mode uint32) string {
 	return fmt.Sprintf("thing of type %#o", mode&unix.S_IFMT)
 }
 
-func (t *Tree) compareNames(o *op.Op) ([]string, error) {
+func (t *Tree) compareNames(o *op.Op) ([]Difference, error) {
 	extra, err := t.extraNames(o)
 	if missing(err) {
-		return []string{"is missing, or no directory"}, nil
+		return about(o.Path, []string{"is missing, or no directory"}), nil
 	}
 	if err != nil {
 		return nil, err
@@ -128,13 +147,13 @@ func (t *Tree) compareNames(o *op.Op) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []string
+	var all []Difference
 	for _, name := range extra {
-		all = append(all, fmt.Sprintf("extra name %q", name))
+		all = append(all, Difference{What: fmt.Sprintf("extra name %q", name), Path: op.JoinPath(o.Path, name)})
 	}
 	for _, name := range o.Names {
 		if _, ok := slices.BinarySearchFunc(entries, name, func(e Entry, n string) int { return strings.Compare(e.Name, n) }); !ok {
-			all = append(all, fmt.Sprintf("name %q is missing", name))
+			all = append(all, Difference{What: fmt.Sprintf("name %q is missing", name), Path: op.JoinPath(o.Path, name)})
 		}
 	}
 	return all, nil
@@ -142,18 +161,21 @@ func (t *Tree) compareNames(o *op.Op) ([]string, error) {
 
 // compareData names the ranges whose content differs. Where just the holes
 // differ nothing is wrong.
-func (t *Tree) compareData(o *op.Op) ([]string, error) {
+func (t *Tree) compareData(o *op.Op) ([]Difference, error) {
+	if err := t.Cold(o.Path, o.Off, max(o.Len, int64(len(o.Data)/DigestSize*op.RegionSize))); err != nil && !missing(err) && !errors.Is(err, unix.ENXIO) {
+		return nil, err
+	}
 	differ, err := t.check(o, contentSize)
 	if err != nil {
 		return nil, err
 	}
-	var all []string
+	var all []Difference
 	for i := 0; i < len(differ); {
-		from, to := differ[i], differ[i]+op.RegionSize
+		first, from, to := i, differ[i], differ[i]+op.RegionSize
 		for i++; i < len(differ) && differ[i] == to; i++ {
 			to += op.RegionSize
 		}
-		all = append(all, fmt.Sprintf("content differs in bytes %d-%d", from, to-1))
+		all = append(all, Difference{What: fmt.Sprintf("content differs in bytes %d-%d", from, to-1), Path: o.Path, Regions: differ[first:i]})
 	}
 	return all, nil
 }

@@ -198,7 +198,7 @@ func TestRandomRepair(t *testing.T) {
 			t.Logf("the first is\n%s", render(t, a))
 		}
 		emit := func(o *op.Op) error {
-			return unexpected(b.Compare(o))
+			return unexpected(words(b.Compare(o)))
 		}
 		if err := describeAll(a, emit); err != nil {
 			t.Error(err)

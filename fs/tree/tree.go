@@ -15,6 +15,7 @@
 //	quiet.go    reading symbolic links without a trace
 //	region.go   file data in regions: digests, holes, ranges
 //	compare.go  a description against what is here, in words
+//	view.go     what is at a path, from the disk; unnamed.go a file in the making
 //	state.go    a whole subtree as ops
 //	clone.go    a copy of the tree that shares its data
 //	diff.go     two trees against each other

@@ -226,6 +226,27 @@ func (s *Store) Suspect(n op.NodeID) []Mark {
 	return all.Marks()
 }
 
+// Lacks adds to the map of n and returns when that is recorded. Of an unknown
+// node everything is compared anyway.
+func (s *Store) Lacks(n op.NodeID, marks []Mark) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	m := s.stale[n]
+	if m == nil {
+		s.mu.Unlock()
+		return nil
+	}
+	for _, mark := range marks {
+		m.Add(mark)
+	}
+	s.mu.Unlock()
+	if err := s.commit(); err != nil {
+		return fmt.Errorf("record what node %s lacks: %w", n, err)
+	}
+	return nil
+}
+
 // Hot returns the hot regions.
 func (s *Store) Hot() []Mark {
 	s.mu.Lock()

@@ -73,7 +73,14 @@ type Result struct {
 // Command runs the program to its end.
 func Command(t testing.TB, args ...string) Result {
 	t.Helper()
+	return Answer(t, "", args...)
+}
+
+// Answer runs the program to its end and answers what it asks.
+func Answer(t testing.TB, answers string, args ...string) Result {
+	t.Helper()
 	cmd := exec.Command(Binary(t), args...)
+	cmd.Stdin = strings.NewReader(answers)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
