@@ -64,7 +64,7 @@ type keeper struct {
 	tasks sync.WaitGroup // a copy and a removal
 
 	mu       sync.Mutex // guards all below, and which of the names above there are
-	copying  *copying   // nil once its result was taken
+	copying  *copying   // its result has not been taken; nil: none
 	clearing bool       // a removal runs
 }
 
@@ -110,6 +110,9 @@ func (k *keeper) refused(err error) error {
 // meanwhile. It returns nil when the consistent state is kept, or when it is
 // recorded why not, and errKeeping when that takes longer.
 func (k *keeper) keep(ctx context.Context) error {
+	if c := k.finished(); c != nil {
+		return c.err
+	}
 	s := k.store.Get()
 	switch {
 	case s.Mixed || s.Kept != nil:
@@ -136,14 +139,38 @@ func (k *keeper) keep(ctx context.Context) error {
 	defer soon.Stop()
 	select {
 	case <-c.done:
-		k.mu.Lock()
-		k.copying = nil
-		k.mu.Unlock()
-		return c.err
 	case <-soon.C:
 	case <-ctx.Done():
 	}
+	if c := k.finished(); c != nil {
+		return c.err
+	}
 	return errKeeping
+}
+
+// finished takes the result of a copy that has come to its end, nil if there is
+// none.
+func (k *keeper) finished() *copying {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := k.copying
+	if c == nil || c.runs() {
+		return nil
+	}
+	k.copying = nil
+	return c
+}
+
+func (c *copying) runs() bool {
+	if c == nil {
+		return false
+	}
+	select {
+	case <-c.done:
+		return false
+	default:
+		return true
+	}
 }
 
 // without records why there is no consistent state beside a replica that a
@@ -156,10 +183,29 @@ func (k *keeper) without(why string, tell bool) error {
 		return err
 	}
 	if tell {
-		k.log.Warn("no consistent state is kept during a resync", "reason", why)
-		k.event("not-kept", "while a resync changes this mirror nothing older is kept: "+why)
+		k.tell(why)
 	}
 	return nil
+}
+
+func (k *keeper) tell(why string) {
+	k.log.Warn("no consistent state is kept during a resync", "reason", why)
+	k.event("not-kept", "while a resync changes this mirror nothing older is kept: "+why)
+}
+
+// makeRoom gives up what is kept where the disk has no room for both that and
+// what the resync makes of the replica: the mirror would never be level.
+func (k *keeper) makeRoom() {
+	if s := k.store.Get(); k.mode == KeepOn || !s.Mixed || s.Kept == nil {
+		return
+	}
+	const why = "the disk was full, and what was kept made room for the resync"
+	if err := k.store.Update(func(s *State) error { s.Kept, s.NotKept = nil, why; return nil }); err != nil {
+		k.log.Error("the consistent state that fills the disk cannot be given up", "error", err)
+		return
+	}
+	k.tell(why)
+	k.sweep()
 }
 
 // halt gives a copy up that is being made: the replica is about to change by
@@ -207,8 +253,13 @@ func (k *keeper) clone(ctx context.Context) (objects int, err error) {
 	k.mu.Lock()
 	k.discard(unfinished)
 	k.discard(keptDir)
+	// The place for what is discarded, too: a full disk may have no room for one.
+	err = os.Mkdir(k.path(discardedDir), 0o700)
+	if err == nil || errors.Is(err, os.ErrExist) {
+		err = os.Mkdir(k.path(unfinished), 0o700)
+	}
 	k.mu.Unlock()
-	if err := os.Mkdir(k.path(unfinished), 0o700); err != nil {
+	if err != nil {
 		return 0, fmt.Errorf("keep the consistent state: %w", err)
 	}
 	if err := k.tree.Clone(k.path(unfinished), func() error { objects++; return ctx.Err() }); err != nil {
@@ -235,7 +286,7 @@ func (k *keeper) accept(kept Kept) error {
 func (k *keeper) sweep() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.copying == nil {
+	if !k.copying.runs() {
 		k.discard(unfinished)
 	}
 	if s := k.store.Get(); s.Kept == nil && s.Exchange == nil {
@@ -283,19 +334,17 @@ func (k *keeper) clear() {
 			return k.ctx.Err()
 		}
 	}
-	for {
+	for done := false; !done; {
 		err := k.clearOnce(rest)
 		k.mu.Lock()
-		if err == nil {
+		if err == nil && !k.copying.runs() && k.store.Get().Kept == nil {
 			err = unix.Rmdir(k.path(discardedDir))
 		}
-		if !errors.Is(err, unix.ENOTEMPTY) {
+		if done = !errors.Is(err, unix.ENOTEMPTY); done {
+			k.clearing = false
 			if err != nil && k.ctx.Err() == nil {
 				k.log.Warn("what a mirror does not need any more is not removed", "path", k.path(discardedDir), "error", err)
 			}
-			k.clearing = false
-			k.mu.Unlock()
-			return
 		}
 		k.mu.Unlock()
 	}

@@ -138,6 +138,7 @@ func (s *standby) takeOver(ctx, node context.Context, req admin.PromoteRequest) 
 	if err := divergence.CloseAll(n.store.Dir(), op.Epoch{}, closed); err != nil {
 		n.log.Warn("the divergence is not noted as closed", "error", err)
 	}
+	n.keeper.sweep()
 	result = admin.PromoteResult{Promised: final.Promised, Text: append(final.Text, taken...), Epoch: final.Epoch}
 	for _, text := range final.Text {
 		n.event("promotion", text)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,6 +29,9 @@ type ReceiverConfig struct {
 	// consistent again; it must not wait for a session.
 	Keep       func(context.Context) error
 	Consistent func()
+	// Full is called when a session has ended because the disk is full. It must
+	// not wait for a session.
+	Full func()
 	// DivergenceLimit bounds what is kept of divergences, in bytes; 0 is
 	// divergence.DefaultLimit.
 	DivergenceLimit int64
@@ -94,6 +98,9 @@ func NewReceiver(cfg ReceiverConfig) *Receiver {
 	}
 	if cfg.Consistent == nil {
 		cfg.Consistent = func() {}
+	}
+	if cfg.Full == nil {
+		cfg.Full = func() {}
 	}
 	if cfg.Degraded == nil {
 		cfg.Degraded = func(string) {}
@@ -355,6 +362,9 @@ func (r *Receiver) leave(l *leaveError) error {
 	}
 	if was || err != nil {
 		r.degraded(reason)
+	}
+	if errors.Is(l.err, syscall.ENOSPC) || errors.Is(l.err, syscall.EDQUOT) {
+		r.cfg.Full()
 	}
 	r.cfg.Changed()
 	return err

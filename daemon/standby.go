@@ -68,7 +68,7 @@ func (n *node) newStandby() *standby {
 	s.Receiver = NewReceiver(ReceiverConfig{
 		Store: n.store, Tree: n.tree, Heartbeat: n.cfg.Mirror.Heartbeat,
 		Logger: n.log, Software: n.software(), Changed: s.changed, DivergenceLimit: n.cfg.DivergenceLimit,
-		Keep: n.keeper.keep, Consistent: n.keeper.sweep,
+		Keep: n.keeper.keep, Consistent: n.keeper.sweep, Full: n.keeper.makeRoom,
 	})
 	s.newSyncer = n.newSyncer
 	return s

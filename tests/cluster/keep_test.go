@@ -23,7 +23,7 @@ import (
 func interrupted(t *testing.T, kind string) (c *harness.Cluster, before harness.Snapshot) {
 	t.Helper()
 	c = harness.NewCluster(t, harness.Options{
-		Mirrors: 1, Mirroring: daemon.Mirroring{AckTimeout: ackTimeout, RingBytes: 4 << 20},
+		Mirrors: 1, Mirroring: daemon.Mirroring{RingBytes: 4 << 20},
 		Disks: map[string]harness.DiskOptions{"mirror1": {Size: 400 << 20, Kind: kind}},
 	})
 	m, net := c.Mirrors[0], c.Nets[0]
@@ -32,11 +32,11 @@ func interrupted(t *testing.T, kind string) (c *harness.Cluster, before harness.
 	if s := m.Status(); s.Mixed || !s.Kept.IsZero() || s.AsOf.IsZero() {
 		t.Errorf("in sync, the mirror says mixed %t, kept %s, as of %s", s.Mixed, s.Kept, s.AsOf)
 	}
-	net.Set(harness.MustFault("cut"))
+	m.MustStop()
 	change(t, c.Primary)
-	m.Until("the session to end", func(s admin.Status) bool { return !s.Receiving.Connected })
 	before = snapshot(t, m.Replica)
 	net.Set(harness.MustFault("up:slow(4000000)"))
+	m.Start(daemon.Mirror)
 	untilPeer(c, 0, "a resync", func(p mirror.PeerStatus) bool { return p.Resync != nil && p.Resync.Sent > 2<<20 })
 	m.Until("the resync to change something", func(s admin.Status) bool { return s.Mixed })
 	net.Set(harness.MustFault("cut"))
@@ -204,7 +204,7 @@ func TestKeepsNothingWithoutReflinks(t *testing.T) {
 func TestKeepingHoldsNothingUp(t *testing.T) {
 	files := harness.Number("FILES", 6_000)
 	c := harness.NewCluster(t, harness.Options{
-		Mirrors: 1, Mirroring: daemon.Mirroring{AckTimeout: ackTimeout, RingBytes: 4 << 20},
+		Mirrors: 1, Mirroring: daemon.Mirroring{AckTimeout: 4 * ackTimeout, RingBytes: 4 << 20},
 		Disks: map[string]harness.DiskOptions{"mirror1": {Size: 1<<30 + int64(files)<<10, Kind: "xfs"}},
 		Adopt: func(replica string) {
 			for i := range files {
@@ -216,10 +216,10 @@ func TestKeepingHoldsNothingUp(t *testing.T) {
 			}
 		},
 	})
-	m, net := c.Mirrors[0], c.Nets[0]
-	net.Set(harness.MustFault("cut"))
+	m := c.Mirrors[0]
+	m.MustStop()
 	mustWrite(t, c.Primary, "large", strings.Repeat("outage", 1<<20))
-	net.Set(harness.Good)
+	m.Start(daemon.Mirror)
 	untilPeer(c, 0, "the copy to be made, or to be there", func(p mirror.PeerStatus) bool {
 		return strings.Contains(p.Reason, "keeps a copy of its consistent state first") || !m.Status().Kept.IsZero()
 	})
@@ -237,4 +237,37 @@ func TestKeepingHoldsNothingUp(t *testing.T) {
 	if s := m.Status(); s.Mixed || !s.Kept.IsZero() {
 		t.Errorf("in sync again, the mirror says mixed %t, kept %s", s.Mixed, s.Kept)
 	}
+
+	// The same process keeps it again.
+	c.Nets[0].Set(harness.MustFault("cut"))
+	mustWrite(t, c.Primary, "large", strings.Repeat("second", 1<<20))
+	c.Nets[0].Set(harness.Good)
+	m.UntilEvent("of a second copy", func(again admin.Event) bool { return again.Kind == "kept" && again.Time.After(e.Time) })
+	c.Primary.WaitInSync(1)
+}
+
+// TestKeptStateMakesRoom has a disk with no room for both the consistent state and
+// what the resync makes.
+func TestKeptStateMakesRoom(t *testing.T) {
+	const size = 80 << 20
+	c := harness.NewCluster(t, harness.Options{
+		Mirrors: 1, Mirroring: daemon.Mirroring{RingBytes: 4 << 20},
+		Disks: map[string]harness.DiskOptions{"mirror1": {Size: 300 << 20, Kind: "xfs"}},
+	})
+	m := c.Mirrors[0]
+	mustWrite(t, c.Primary, "file", strings.Repeat("o", size))
+	m.MustStop()
+	mustWrite(t, c.Primary, "file", strings.Repeat("n", size))
+	// What is left is for half of the file.
+	var st unix.Statfs_t
+	must(t, unix.Statfs(m.Replica, &st))
+	ballast, err := os.Create(filepath.Join(c.Disks["mirror1"].Dir, "ballast"))
+	must(t, err)
+	defer ballast.Close()
+	must(t, unix.Fallocate(int(ballast.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-size/2))
+	m.Start(daemon.Mirror)
+	e := m.UntilEvent("of room that was made", func(e admin.Event) bool { return e.Kind == "not-kept" })
+	says(t, e.Text, "the disk was full")
+	c.Primary.WaitInSync(1)
+	m.UntilEvent("of the copy before", func(e admin.Event) bool { return e.Kind == "kept" })
 }

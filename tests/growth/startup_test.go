@@ -147,17 +147,20 @@ func TestStartUp(t *testing.T) {
 func large(t *testing.T, dir string, files int) {
 	t.Helper()
 	for i := range files {
-		sub := filepath.Join(dir, fmt.Sprint("dir", i/filesPerDir))
+		path := filepath.Join(dir, file(i))
 		if i%filesPerDir == 0 {
-			if err := os.Mkdir(sub, 0o755); err != nil {
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := os.WriteFile(filepath.Join(sub, fmt.Sprint("file", i)), nil, 0o644); err != nil {
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	sparse := filepath.Join(dir, "sparse")
+	sparse := filepath.Join(dir, sparse)
+	if err := os.Mkdir(filepath.Dir(sparse), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(sparse, []byte("text"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -173,6 +176,16 @@ func large(t *testing.T, dir string, files int) {
 	}
 }
 
+// sparse is the large file.
+const sparse = "large/sparse"
+
+// file is the path of the i-th file. No directory has many entries: one in which
+// names come and go is hot as a whole.
+func file(i int) string {
+	dir := i / filesPerDir
+	return fmt.Sprintf("dir%d/dir%d/file%d", dir/filesPerDir, dir, i)
+}
+
 // hot is how many files change makes, each in a directory of its own.
 const hot = 5
 
@@ -180,11 +193,11 @@ const hot = 5
 func change(t *testing.T, n *harness.Node) {
 	t.Helper()
 	for i := range hot {
-		if err := os.WriteFile(n.Path(fmt.Sprintf("dir%d/file%d", i, i*filesPerDir)), []byte("changed"), 0o644); err != nil {
+		if err := os.WriteFile(n.Path(file(i*filesPerDir)), []byte("changed"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	f, err := os.OpenFile(n.Path("sparse"), os.O_WRONLY, 0)
+	f, err := os.OpenFile(n.Path(sparse), os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +213,7 @@ func serve(t *testing.T, n *harness.Node) time.Duration {
 	t.Helper()
 	began := time.Now()
 	n.Start(daemon.Primary)
-	if text, err := os.ReadFile(n.Path("dir0/file1")); err != nil || len(text) > 0 {
+	if text, err := os.ReadFile(n.Path(file(1))); err != nil || len(text) > 0 {
 		t.Errorf("an empty file holds %q, %v", text, err)
 	}
 	return time.Since(began)

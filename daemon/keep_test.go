@@ -1,0 +1,124 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// newTestKeeper returns the keeper of a mirror that was level an hour ago, with a
+// replica that has no reflinks.
+func newTestKeeper(t *testing.T, mode Keep) (*keeper, *[]string) {
+	t.Helper()
+	dir := t.TempDir()
+	replica := filepath.Join(dir, "replica")
+	makeDirs(t, replica)
+	s := openStore(t, filepath.Join(dir, "state"))
+	if err := s.Update(func(st *State) error { st.level(time.Now().Add(-time.Hour)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	var events []string
+	k := newKeeper(mode, s, openedTree(t, replica), quiet, func(kind, text string) { events = append(events, kind+": "+text) })
+	t.Cleanup(func() {
+		k.close()
+		closeStore(t, s)
+	})
+	return k, &events
+}
+
+// keepNow is keep until the copy is made, or cannot be.
+func keepNow(k *keeper) error {
+	for {
+		if err := k.keep(context.Background()); !errors.Is(err, errKeeping) {
+			return err
+		}
+	}
+}
+
+// sharing reports whether files of the test's directory can share data; then
+// there is something to keep.
+func sharing(t *testing.T, k *keeper) bool {
+	t.Helper()
+	return k.tree.CanClone(k.store.Dir()) == nil
+}
+
+func TestKeepWithoutReflinks(t *testing.T) {
+	for mode, want := range map[Keep]string{KeepAuto: "no reflinks", KeepOff: "keep_consistent is off", KeepOn: ""} {
+		t.Run(string(mode), func(t *testing.T) {
+			k, events := newTestKeeper(t, mode)
+			if sharing(t, k) {
+				t.Skip("the test's directory has reflinks: tests/cluster sees to them")
+			}
+			for range 2 {
+				err := keepNow(k)
+				if (err != nil) != (mode == KeepOn) {
+					t.Fatalf("keep: %v", err)
+				}
+				if err != nil && (!strings.Contains(err.Error(), "keep_consistent is on") || !strings.Contains(err.Error(), "no reflinks")) {
+					t.Errorf("keep: %v", err)
+				}
+			}
+			if got := k.store.Get().NotKept; !strings.Contains(got, want) {
+				t.Errorf("not kept because %q, want %q", got, want)
+			}
+			// What an operator has chosen is no news, and nothing is news twice.
+			if n := len(*events); n > 1 || n == 1 != (mode == KeepAuto) {
+				t.Errorf("events %q", *events)
+			}
+		})
+	}
+}
+
+// TestSweep finds what crashes have left.
+func TestSweep(t *testing.T) {
+	k, _ := newTestKeeper(t, KeepAuto)
+	for _, name := range []string{unfinished + "/tree/dir", unfinished + "/links", keptDir + "/dir", discardedDir + "/consistent-1/dir"} {
+		makeDirs(t, k.path(name))
+		if err := os.WriteFile(filepath.Join(k.path(name), "file"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func() []string {
+		t.Helper()
+		var names []string
+		for _, name := range []string{unfinished, keptDir, discardedDir} {
+			if _, err := os.Lstat(k.path(name)); err == nil {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	kept := func(to *Kept) {
+		t.Helper()
+		if err := k.store.Update(func(s *State) error { s.Kept = to; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept(&Kept{AsOf: time.Now()})
+	k.sweep()
+	k.tasks.Wait()
+	// Where it would go is there for it: a full disk may have no room to make that.
+	if got := left(); !slices.Equal(got, []string{keptDir, discardedDir}) {
+		t.Errorf("with a consistent state there are %q", got)
+	}
+	if name, err := firstName(k.path(discardedDir)); name != "" || err != nil {
+		t.Errorf("what was discarded is still there: %q, %v", name, err)
+	}
+	kept(nil)
+	k.sweep()
+	k.tasks.Wait()
+	if got := left(); len(got) > 0 {
+		t.Errorf("without one there are %q", got)
+	}
+	// An operator has removed it.
+	kept(&Kept{AsOf: time.Now()})
+	k.sweep()
+	if s := k.store.Get(); s.Kept != nil || !strings.Contains(s.NotKept, "was removed") {
+		t.Errorf("of a state that is gone is recorded %+v, %q", s.Kept, s.NotKept)
+	}
+}
