@@ -252,7 +252,7 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 	switch {
 	case o.Kind == op.Expel || o.Kind == op.Join:
 		return a.membership(lsn, o)
-	case o.Kind == op.Check || o.Flags&op.Compare != 0:
+	case o.Kind == op.Check || o.Kind == op.Survey || o.Flags&op.Compare != 0:
 		err = a.repair(lsn, o)
 	case o.Kind == op.Fsync && o.Attr.Valid == 0: // changes nothing
 	default:
@@ -343,6 +343,17 @@ func (a *applier) repair(lsn op.LSN, o *op.Op) error {
 			}
 		}
 		return nil
+	}
+	if o.Kind == op.Survey {
+		names, err := a.tree.CheckSurvey(o)
+		if err != nil || len(names) == 0 {
+			return err
+		}
+		r := wire.Report{LSN: lsn, Kind: wire.ReportNames, Path: []byte(o.Path)}
+		for _, name := range names {
+			r.Names = append(r.Names, []byte(name))
+		}
+		return a.acks.report(r)
 	}
 	regions, err := a.tree.Check(o)
 	if err == nil {

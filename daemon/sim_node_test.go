@@ -286,6 +286,11 @@ func (p *simProcess) Hold(_ string, fn func() error) error {
 
 func (p *simProcess) Mend(path string, fn func() error) error { return p.Hold(path, fn) }
 
+// HoldNames implements mirror.Source.
+func (p *simProcess) HoldNames(dir string, _ []string, fn func() error) error {
+	return p.Hold(dir, fn)
+}
+
 func (p *simProcess) isDead() bool {
 	p.gate.RLock()
 	defer p.gate.RUnlock()

@@ -261,4 +261,29 @@ func TestHold(t *testing.T) {
 		return nil
 	}))
 	must(t, m.fs.HoldAll(func() error { return nil }))
+
+	// Several at once: none of them changes, and another does.
+	write(t, m.Dir+"/e/g", "")
+	write(t, m.Dir+"/e/free", "")
+	done := make(chan error, 3)
+	must(t, m.fs.HoldNames("e", []string{"f", "g", "none"}, func() error {
+		if err := os.WriteFile(m.Dir+"/e/free", []byte("free"), 0o600); err != nil {
+			t.Errorf("a file that is not held: %v", err)
+		}
+		go func() { done <- os.Chmod(m.Dir+"/e/f", 0o640) }()
+		go func() { done <- os.Chmod(m.Dir+"/e/g", 0o640) }()
+		go func() { done <- os.Mkdir(m.Dir+"/e/none", 0o755) }()
+		select {
+		case err := <-done:
+			t.Errorf("hold of several: a change came through (%v)", err)
+			done <- err
+		case <-time.After(20 * time.Millisecond): // it stays away: nothing to await
+		}
+		return nil
+	}))
+	for range 3 {
+		if err := <-done; err != nil {
+			t.Errorf("hold of several: %v", err)
+		}
+	}
 }

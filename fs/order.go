@@ -1,5 +1,10 @@
 package fs
 
+import (
+	"cmp"
+	"slices"
+)
+
 // Locks, in the order in which they are taken:
 //
 //  1. FS.names, the tree lock. Exclusive: rename, link, unlink, rmdir, the
@@ -7,8 +12,8 @@ package fs
 //     held shared, no name that exists goes away or changes its meaning, so
 //     that the path of an inode is exact.
 //  2. inode.mu, which orders the changes of one object: a file's data and
-//     attributes, a directory's entries. Two of them are locked by lockPair
-//     only, sorted by node ID. Whoever holds names exclusively needs none.
+//     attributes, a directory's entries. Several of them are locked by lockPair
+//     and lockAll only, sorted by node ID. Whoever holds names exclusively needs none.
 //  3. table.mu, times.mu, handles.mu: leaves. Nothing is called under them.
 //
 // 1 and 2 are held over the local system call and the taking of a position,
@@ -37,4 +42,19 @@ func lockPair(a, b *inode) (unlock func()) {
 	}
 	a.mu.Lock()
 	return a.mu.Unlock
+}
+
+// lockAll is lockPair for any number of inodes.
+func lockAll(all []*inode) (unlock func()) {
+	all = slices.DeleteFunc(all, func(n *inode) bool { return n == nil })
+	slices.SortFunc(all, func(a, b *inode) int { return cmp.Compare(a.id, b.id) })
+	all = slices.Compact(all)
+	for _, n := range all {
+		n.mu.Lock()
+	}
+	return func() {
+		for _, n := range slices.Backward(all) {
+			n.mu.Unlock()
+		}
+	}
 }

@@ -69,6 +69,8 @@ type Source interface {
 	// its data, its attributes or, for a directory, its entries. Deferred times
 	// of the object are committed first. Nothing needs to be there.
 	Hold(path string, fn func() error) error
+	// HoldNames is Hold for several children of a directory at once.
+	HoldNames(dir string, names []string, fn func() error) error
 	// FlushTimes orders all times that were deferred, and waits for them.
 	FlushTimes(ctx context.Context) error
 	// Mend runs fn while no op at all is ordered. fn may change what is at path in

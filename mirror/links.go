@@ -20,7 +20,9 @@ import (
 //  2. All are pending until the mirror has answered, so that none that gets
 //     content of another is taken for level (RULES.md 16).
 //  3. A put by the first name carries the others. Unless these are just the names
-//     that the mirror's file has, it is made anew there.
+//     that the mirror's file has, the mirror says so, and all data is
+//     compared: what was written by one name may have gone to another file. If
+//     its file has more names than these it is made anew.
 //  4. The others are linked to the first, where they are not, and the data that
 //     is wanted by any name is compared by the first.
 type links struct {

@@ -14,6 +14,7 @@
 //	resync.go   one resync, in the mirror's own op stream
 //	pause.go    holding it up
 //	links.go    files with several names; heirs.go when one of these goes
+//	survey.go   many small objects at once
 //	surface.go  what is put and compared of an object
 //	pending.go  what a resync still has to look at; progress.go how much that is
 //	verify.go   comparing all mirrors at exact positions

@@ -39,6 +39,8 @@ func (r *pair) Hold(_ string, fn func() error) error {
 	return fn()
 }
 
+func (r *pair) HoldNames(dir string, _ []string, fn func() error) error { return r.Hold(dir, fn) }
+
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	open := func(name string) *tree.Tree {
@@ -158,6 +160,12 @@ func (r *pair) apply(lsn op.LSN, o *op.Op) {
 	case o.Kind == op.Check:
 		if report.Regions, err = r.b.Check(o); len(report.Regions) > 0 {
 			report.Kind = wire.ReportDiffer
+		}
+	case o.Kind == op.Survey:
+		var names []string
+		names, err = r.b.CheckSurvey(o)
+		for _, name := range names {
+			report.Kind, report.Names = wire.ReportNames, append(report.Names, []byte(name))
 		}
 	case o.Kind == op.Put && o.Flags&op.Partial != 0:
 		var anew bool

@@ -296,6 +296,14 @@ func (p *peer) reported(r wire.Report) error {
 	case r.Kind == wire.ReportNew:
 		p.pending.mark(string(r.Path))
 		p.differ = append(p.differ, r) // for the other names
+	case r.Kind == wire.ReportNames:
+		for _, name := range r.Names {
+			path := op.JoinPath(string(r.Path), string(name))
+			if err := op.CheckPath(path); err != nil {
+				return fmt.Errorf("%w: report: %w", errProto, err)
+			}
+			p.pending.add(region.Mark{Path: path, To: op.RegionSize})
+		}
 	case r.Kind == wire.ReportDiffer:
 		p.differ = append(p.differ, r)
 	default:

@@ -258,5 +258,21 @@ func (p *pending) follow(o *op.Op) {
 		if p.covers(o.Path) {
 			p.mark(o.Path2)
 		}
+		p.fill(o.Path2, o.Off2, o.Len)
+	case op.Write:
+		p.fill(o.Path, o.Off, int64(len(o.Data)))
+	case op.Fallocate:
+		p.fill(o.Path, o.Off, o.Len)
+	}
+}
+
+// fill makes a range pending that is written into a file of which just the holes
+// are: what was a region without data is not one any more, and what the mirror
+// has around the range is not known.
+func (p *pending) fill(path string, off, n int64) {
+	dir, _ := op.SplitPath(path)
+	i, d := p.items[path], p.items[dir]
+	if i != nil && i.all.holes || d != nil && d.all.scope == region.Entries {
+		p.want(path, want{data: []span{aligned(off, off+n)}})
 	}
 }

@@ -66,6 +66,32 @@ func TestPendingFollowsOps(t *testing.T) {
 	}
 }
 
+// TestPendingHoles writes into a file of which the places of holes are pending,
+// by its directory or by itself.
+func TestPendingHoles(t *testing.T) {
+	const size = op.RegionSize
+	p := newPending()
+	p.add(region.Mark{Path: "d", Scope: region.Entries})
+	p.want("e/f", want{holes: true})
+	p.add(region.Mark{Path: "other"})
+	for _, path := range []string{"d/f", "e/f", "other", "f"} {
+		p.follow(&op.Op{Kind: op.Write, Path: path, Off: 2*size + 1, Data: []byte("x")})
+		p.follow(&op.Op{Kind: op.Fallocate, Path: path, Off: 5 * size, Len: size})
+		p.follow(&op.Op{Kind: op.CopyRange, Path: "level", Path2: path, Off2: 9*size - 1, Len: 2})
+		want := []span{{2 * size, 3 * size}, {5 * size, 6 * size}, {8 * size, 10 * size}}
+		if path == "other" || path == "f" {
+			want = nil
+		}
+		var got []span
+		if i := p.items[path]; i != nil {
+			got = i.todo.data
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("of %q %v is pending, want %v", path, got, want)
+		}
+	}
+}
+
 func TestPendingAddsUp(t *testing.T) {
 	const size = op.RegionSize
 	p := newPending()

@@ -209,6 +209,7 @@ func (r *resync) send(o *op.Op) error {
 // names are put.
 func (r *resync) look(ctx context.Context, t task) error {
 	var s surface
+	var small []string
 	err := r.log.source.Hold(t.path, func() (err error) {
 		if s, err = r.put(t); err != nil {
 			return err
@@ -216,7 +217,11 @@ func (r *resync) look(ctx context.Context, t task) error {
 		r.log.mu.Lock()
 		defer r.log.mu.Unlock()
 		for _, e := range s.names {
-			r.p.pending.want(op.JoinPath(t.path, e.Name), t.child(e.Mode))
+			if w, alone := t.child(e, r.p.fresh); alone {
+				r.p.pending.want(op.JoinPath(t.path, e.Name), w)
+			} else {
+				small = append(small, e.Name)
+			}
 		}
 		return nil
 	})
@@ -228,25 +233,14 @@ func (r *resync) look(ctx context.Context, t task) error {
 		err = r.gone(t)
 	case err == nil && s.file:
 		err = r.content(ctx, t, r.p.fresh && t.whole)
+	case err == nil:
+		err = r.survey(ctx, t.path, small)
 	}
 	if err != nil {
 		return err
 	}
 	r.done = append(r.done, lookedAt{t, r.last})
 	return nil
-}
-
-// child is what a task about a directory wants of an entry of this type.
-func (t task) child(mode uint32) want {
-	switch {
-	case t.whole:
-		return want{whole: true}
-	case mode&unix.S_IFMT != unix.S_IFREG:
-		return want{}
-	case t.scope == region.Children:
-		return want{data: []span{{0, region.End}}}
-	}
-	return want{data: []span{{0, op.RegionSize}}, holes: true}
 }
 
 // gone handles a pending path that the primary has not: the mirror shall not
@@ -339,7 +333,8 @@ func (r *resync) content(ctx context.Context, t task, fill bool) error {
 	return nil
 }
 
-// holes sends where the holes of a file are, region by region.
+// holes sends where the holes of a file are, and where none are, region by
+// region.
 func (r *resync) holes(ctx context.Context, path string) error {
 	for off := int64(0); ; {
 		if err := r.room(ctx); err != nil {
@@ -348,11 +343,17 @@ func (r *resync) holes(ctx context.Context, path string) error {
 		next := off
 		err := r.log.source.Hold(path, func() error {
 			from, to, err := r.log.cfg.Tree.NextHole(path, off)
-			if err != nil || from == to {
+			o := &op.Op{Kind: op.Check, Path: path, Off: off}
+			switch {
+			case err != nil || off == to:
 				return err
+			case off < from:
+				o.Len, o.Arg = min(from-off, maxHole), 1
+			default:
+				o.Len = min(to-off, maxHole)
 			}
-			next = min(to, from+maxHole)
-			return r.send(&op.Op{Kind: op.Check, Path: path, Off: from, Len: next - from})
+			next = off + o.Len
+			return r.send(o)
 		})
 		if err != nil && !moved(err) {
 			return err

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
 	"golang.org/x/sys/unix"
 )
@@ -253,6 +254,48 @@ func TestNothingElseIsSent(t *testing.T) {
 	for _, o := range r.sent {
 		if o.Path != "f7" || o.Kind == op.Write && (o.Off != 17*op.RegionSize) {
 			t.Errorf("%v was sent", o)
+		}
+	}
+}
+
+// TestManySmallFiles compares a directory of equal small files, a few of which
+// differ: an equal one costs its name and one digest.
+func TestManySmallFiles(t *testing.T) {
+	const files = 1000
+	time := op.Attr{Valid: op.AttrMtime, Mtime: op.Time{Sec: 1e9}}
+	for _, m := range []region.Mark{{Path: "d", Scope: region.Entries}, {Path: "d", Scope: region.Children}, region.Everything} {
+		r := newPair(t)
+		r.both(&op.Op{Kind: op.Mkdir, Path: "d", Attr: op.Attr{Valid: op.AttrMode, Mode: unix.S_IFDIR | 0o755}})
+		for i := range files {
+			path := fmt.Sprintf("d/name%04d", i)
+			r.both(&op.Op{Kind: op.Create, Path: path, Attr: op.Attr{Valid: op.AttrMode, Mode: unix.S_IFREG | 0o644}})
+			r.both(&op.Op{Kind: op.Write, Path: path, Data: []byte(path), Attr: time})
+		}
+		for _, dir := range []string{"d", "."} {
+			r.both(&op.Op{Kind: op.SetAttr, Path: dir, Attr: time})
+		}
+		for _, path := range []string{"d/name0000", "d/name0127", "d/name0128", "d/name0999"} {
+			if err := r.do(&op.Op{Kind: op.Write, Path: path, Data: []byte("X"), Attr: time}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, o := range []*op.Op{
+			{Kind: op.Unlink, Path: "d/name0500", Dir: time.Mtime},
+			{Kind: op.Symlink, Path: "d/name0500", Data: []byte("elsewhere"), Attr: time, Dir: time.Mtime},
+			{Kind: op.Unlink, Path: "d/name0600", Dir: time.Mtime},
+		} {
+			if err := r.do(o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := r.resync([]region.Mark{m}, nil)
+		r.equal()
+		// Its name is in the list of names, too.
+		if most := uint64(files*(2*11+tree.SurveySize) + 6*700); got.Sent > most {
+			t.Errorf("%v: %d bytes sent, at most %d are needed", m, got.Sent, most)
+		}
+		if got.Paths > 20 {
+			t.Errorf("%v: %d paths looked at by themselves", m, got.Paths)
 		}
 	}
 }

@@ -109,8 +109,9 @@ func (r *rig) decided() string {
 }
 
 // Hold is enough where nobody changes anything meanwhile.
-func (r *rig) FlushTimes(context.Context) error     { return nil }
-func (r *rig) Hold(_ string, fn func() error) error { return fn() }
+func (r *rig) FlushTimes(context.Context) error                      { return nil }
+func (r *rig) Hold(_ string, fn func() error) error                  { return fn() }
+func (r *rig) HoldNames(_ string, _ []string, fn func() error) error { return fn() }
 
 func (r *rig) Mend(_ string, fn func() error) error { return fn() }
 

@@ -116,19 +116,21 @@ type Member struct {
 const (
 	ReportSuspect    = "suspect"    // an op of a resync could not be applied to what stands there
 	ReportDiffer     = "differ"     // regions that a Check found to differ
+	ReportNames      = "names"      // children that a Survey found to differ
 	ReportDifference = "difference" // what a comparison found, in words
-	ReportNew        = "new"        // a Put found nothing that it could keep: the object was made anew, with nothing in it
+	ReportNew        = "new"        // a Put found nothing that it could keep, and made the object anew, or names that were of different files
 )
 
 // Report is what the mirror found at a position, before the ack that covers it.
 // Paths are any bytes, hence not strings of JSON.
 type Report struct {
-	LSN     op.LSN  `json:"lsn"`
-	Kind    string  `json:"kind"`
-	Path    []byte  `json:"path"`
-	Path2   []byte  `json:"path2,omitempty"`   // of a difference: the object that is different
-	Regions []int64 `json:"regions,omitempty"` // offsets
-	What    string  `json:"what,omitempty"`
+	LSN     op.LSN   `json:"lsn"`
+	Kind    string   `json:"kind"`
+	Path    []byte   `json:"path"`
+	Path2   []byte   `json:"path2,omitempty"`   // of a difference: the object that is different
+	Regions []int64  `json:"regions,omitempty"` // offsets
+	Names   [][]byte `json:"names,omitempty"`
+	What    string   `json:"what,omitempty"`
 }
 
 // Heartbeat is a sign of life, in both directions.

@@ -45,6 +45,7 @@ func sampleOps() []*op.Op {
 		{Kind: op.Put, Flags: op.Partial, Path: "b", Attr: born, Arg: 3, Names: []string{"c", "d/e"}},
 		{Kind: op.PutLink, Path: "b", Path2: "c"},
 		{Kind: op.PutNames, Flags: op.Compare, Path: "d", Path2: "a", Name: "z", Names: []string{"m", "n\xff"}, Dir: at},
+		{Kind: op.Survey, Path: "d", Names: []string{"m", "n\xff"}, Data: make([]byte, 32)},
 		{Kind: op.Check, Path: "b", Off: op.RegionSize, Len: op.RegionSize, Data: make([]byte, 16)},
 	}
 }

@@ -46,11 +46,15 @@ const (
 	Put      // Path has type, attributes, xattrs and link text as given; Names are all its other names, if it has any; data is left alone
 	PutLink  // Path2 is another name of the file Path
 	PutNames // directory Path holds, between Path2 (exclusive) and Name (inclusive), just Names
-	Check    // Path's regions from Off on, Len bytes, have the digests in Data, or, without Data, are all hole
+	Check    // Path's regions from Off on, Len bytes, have the digests in Data, or, without Data, are all hole, or, if Arg is 1, none of them
 
 	// Adopt never travels: Path got its first mirrored name (a linked
 	// O_TMPFILE, a rename out of a local pattern) and is sent as state instead.
 	Adopt
+
+	// Survey is of the sort of Check: directory Path's children Names have the
+	// digests in Data, each of its description and its first region.
+	Survey
 
 	numKinds
 )
@@ -58,7 +62,7 @@ const (
 var kindNames = [numKinds]string{
 	"invalid", "create", "mkdir", "mknod", "symlink", "link", "unlink", "rmdir", "rename",
 	"write", "truncate", "fallocate", "copyrange", "setattr", "setxattr", "removexattr",
-	"fsync", "expel", "join", "put", "putlink", "putnames", "check", "adopt",
+	"fsync", "expel", "join", "put", "putlink", "putnames", "check", "adopt", "survey",
 }
 
 // String names the kind as the wire documentation does.
@@ -70,7 +74,7 @@ func (k Kind) String() string {
 }
 
 // Valid reports whether k may stand in a frame.
-func (k Kind) Valid() bool { return k > Invalid && k < Adopt }
+func (k Kind) Valid() bool { return k > Invalid && k < numKinds && k != Adopt }
 
 // Namespace reports whether k changes which names exist.
 func (k Kind) Namespace() bool { return k >= Create && k <= Rename || k == Adopt }
@@ -87,4 +91,4 @@ func (k Kind) TwoPaths() bool {
 
 // Repair reports whether k comes from a resync or a verify: it is addressed to
 // some mirrors only and no caller waits for it.
-func (k Kind) Repair() bool { return k >= Put && k <= Check }
+func (k Kind) Repair() bool { return k >= Put && k <= Check || k == Survey }

@@ -26,6 +26,11 @@ type Entry struct {
 	Name string
 	Mode uint32 // the type: S_IFMT bits only
 	Ino  uint64
+	Size int64
+	// Links is how many names the object has.
+	Links uint32
+	// Sparse: it takes less room than its size, so it has holes.
+	Sparse bool
 }
 
 // Describe returns the Put that makes an object like the one at path: all
@@ -107,7 +112,7 @@ func (t *Tree) Names(path string) ([]Entry, error) {
 		case err != nil:
 			return nil, pathError("stat", op.JoinPath(path, name), err)
 		default:
-			entries = append(entries, Entry{name, st.Mode & unix.S_IFMT, st.Ino})
+			entries = append(entries, Entry{name, st.Mode & unix.S_IFMT, st.Ino, st.Size, uint32(st.Nlink), st.Blocks*512 < st.Size})
 		}
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Put is ApplyLenient of a Put. It reports whether the object was made anew,
-// with nothing in it, since nothing was there that could be kept.
+// Put is ApplyLenient of a Put. It reports whether the object is not the one
+// that was there by all its names: it was made anew, with nothing in it, since
+// nothing could be kept, or what was written by one name is not in the other.
 func (t *Tree) Put(o *op.Op) (anew bool, err error) {
 	if t.Around == nil {
 		return t.putAnew(o)
@@ -42,8 +43,8 @@ func (t *Tree) putAnew(o *op.Op) (anew bool, err error) {
 
 // put makes the object at Path be of the type and have the attributes that the
 // op describes. A file's data stays, a directory's entries stay, unless it has
-// to be made anew: it is of another type, the op says Fresh, or it has other
-// names here than there. put reports whether it was.
+// to be made anew: it is of another type, the op says Fresh, or it has
+// names here that it has not there. See Put for what it reports.
 func (a applier) put() (anew bool, err error) {
 	dir, _ := op.SplitPath(a.Path)
 	if a.Path == op.Root {
@@ -62,6 +63,7 @@ func (a applier) put() (anew bool, err error) {
 		case err != nil:
 			return err
 		case a.fits(at, &st):
+			anew = len(a.Op.Names) > 0 && a.count(&st) <= len(a.Op.Names)
 			return a.putAttr()
 		default:
 			if err := a.Remove(a.Path); err != nil {
@@ -70,10 +72,9 @@ func (a applier) put() (anew bool, err error) {
 		}
 		if linked, err := a.kin(); err != nil {
 			return err
-		} else if linked {
+		} else if anew = true; linked {
 			return a.putAttr()
 		}
-		anew = true
 		if err := at.make(a.Op); err != nil {
 			return err
 		}
@@ -108,6 +109,11 @@ func (a applier) own(st *unix.Stat_t) bool {
 	if a.Arg != 1 && len(a.Op.Names) == 0 {
 		return true // not said
 	}
+	return a.count(st) == int(st.Nlink)
+}
+
+// count returns how many of the names that the op gives it a file has here.
+func (a applier) count(st *unix.Stat_t) int {
 	count := 0
 	for _, path := range append([]string{a.Path}, a.Op.Names...) {
 		other, err := a.Stat(path)
@@ -115,7 +121,7 @@ func (a applier) own(st *unix.Stat_t) bool {
 			count++
 		}
 	}
-	return count == int(st.Nlink)
+	return count
 }
 
 // kin makes Path a name of what another of the names that the op gives it is

@@ -151,8 +151,9 @@ func (d *digester) region(dst []byte, start, end int64, data []extent) ([]byte, 
 }
 
 // Check compares the regions that o, of kind Check, has digests of, or that it
-// says are all hole (no digests, but a length), with those of the file here, and returns the offsets of those that differ. A file that
-// is not there, or not a file, differs in all.
+// says are all hole (no digests, but a length) or none of them (Arg is 1), with
+// those of the file here, and returns the offsets of those that differ. A file
+// that is not there, or not a file, differs in all.
 func (t *Tree) Check(o *op.Op) ([]int64, error) {
 	return t.check(o, DigestSize)
 }
@@ -165,7 +166,11 @@ func (t *Tree) check(o *op.Op, part int) ([]int64, error) {
 	if o.Off < 0 || o.Off%op.RegionSize != 0 || len(o.Data)%DigestSize != 0 {
 		return nil, fmt.Errorf("check %q: offset %d, %d bytes of digests: %w", o.Path, o.Off, len(o.Data), unix.EINVAL)
 	}
-	if len(o.Data) == 0 {
+	switch {
+	case len(o.Data) > 0:
+	case o.Arg == 1:
+		return t.checkNoHole(o, part)
+	default:
 		return t.checkHole(o, part)
 	}
 	count := len(o.Data) / DigestSize
@@ -242,9 +247,35 @@ func (t *Tree) NextData(path string, off int64) (int64, error) {
 	return max(off, data/op.RegionSize*op.RegionSize), nil
 }
 
-// NextHole returns the next regions in a row, from off on, that are all hole:
-// none, as an empty range, if no more are. Off is aligned to op.RegionSize, and
-// so are they, if need be beyond the end of the file.
+// checkNoHole is check for a range of which no region is all hole on the other
+// side.
+func (t *Tree) checkNoHole(o *op.Op, part int) ([]int64, error) {
+	if part == contentSize {
+		return nil, nil
+	}
+	var differ []int64
+	for off := o.Off; off < o.Off+o.Len; {
+		from, to, err := t.NextHole(o.Path, off)
+		if missing(err) || errors.Is(err, unix.ENXIO) {
+			return []int64{o.Off}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if from == to {
+			break
+		}
+		for at := from; at < min(to, o.Off+o.Len); at += op.RegionSize {
+			differ = append(differ, at)
+		}
+		off = to
+	}
+	return differ, nil
+}
+
+// NextHole returns the next regions in a row, from off on, that are all hole. If
+// no more are the range is empty and at the end of the file. Off is aligned to
+// op.RegionSize, and so are they, if need be beyond the end.
 func (t *Tree) NextHole(path string, off int64) (from, to int64, err error) {
 	f, size, err := t.openData(path)
 	if err != nil {
@@ -275,7 +306,8 @@ func (t *Tree) NextHole(path string, off int64) (from, to int64, err error) {
 			return from, to, nil
 		}
 	}
-	return off, off, nil
+	end := max(off, roundUp(size))
+	return end, end, nil
 }
 
 // maxWrite bounds the data of one emitted Write.

@@ -262,6 +262,17 @@ func TestNextHole(t *testing.T) {
 	if want := []int64{0, 1, 2, 3, 4, 5, 7, 10}; !slices.Equal(got, want) {
 		t.Errorf("holes %v, want %v", got, want)
 	}
+	for _, c := range []struct {
+		off, n int64
+		differ []int64
+	}{
+		{0, r, []int64{0}}, {r, r, nil}, {0, 20 * r, []int64{0, 2 * r, 4 * r, 7 * r, 8 * r, 9 * r}}, {3 * r, 3 * r, []int64{4 * r}}, {20 * r, r, nil},
+	} {
+		differ, err := tr.Check(&op.Op{Kind: op.Check, Path: "f", Off: c.off, Len: c.n, Arg: 1})
+		if err != nil || !slices.Equal(differ, c.differ) {
+			t.Errorf("no hole from %d, %d bytes: %v differ (%v), want %v", c.off, c.n, differ, err, c.differ)
+		}
+	}
 	apply(t, tr, create("full"), write("full", 0, strings.Repeat("x", 2*r+1)), create("empty"))
 	for _, path := range []string{"full", "empty"} {
 		if from, to, err := tr.NextHole(path, 0); err != nil || from != to {
