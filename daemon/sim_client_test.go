@@ -147,8 +147,8 @@ func (s *simulation) crownWith(p *simProcess, counts simCounts, promised bool) {
 	if !same {
 		s.reigns = append(s.reigns, simReign{p.epoch, promised, counts, p.of})
 	}
-	for k := range s.floor {
-		s.floor[k] = min(s.floor[k], counts[k])
+	if !same && !promised {
+		s.floor = simCounts{} // what of it is here may not be durable
 	}
 }
 

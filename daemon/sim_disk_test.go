@@ -86,15 +86,18 @@ func (d *simDisk) synced(mark int, file uint64) {
 }
 
 // lose leaves of the replica what survives a power loss. Nobody has it open.
-func (d *simDisk) lose(r *rand.Rand) error {
+func (d *simDisk) lose(r *rand.Rand, survives string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	end := d.floor + r.IntN(len(d.changes)-d.floor+1)
 	odds := r.IntN(4) // of each piece of data, in fourths
-	switch r.IntN(4) {
-	case 0:
-		end, odds = len(d.changes), 4 // nothing is lost: a test of this model
-	case 1:
+	if survives == "" {
+		survives = []string{"all", "nothing", "", ""}[r.IntN(4)]
+	}
+	switch survives {
+	case "all": // a test of this model
+		end, odds = len(d.changes), 4
+	case "nothing":
 		end, odds = d.floor, 0
 	}
 	for _, c := range d.changes[:end] {
@@ -166,14 +169,14 @@ var (
 // may die before and behind it. A process that was killed goes on in memory
 // until it notices, but changes nothing any more and is heard of by nobody.
 func (p *simProcess) change(what string, do func() error) error {
-	p.step(what)
+	p.step("before", what)
 	p.gate.RLock()
 	err := errSimDead
 	if !p.dead {
 		err = do()
 	}
 	p.gate.RUnlock()
-	p.step(what)
+	p.step("after", what)
 	return err
 }
 
@@ -190,7 +193,7 @@ func (p *simProcess) around(o *op.Op, do func() error) error {
 			if err == nil && !p.of.lies.sync {
 				disk.synced(mark, 0)
 			}
-			return err
+			return errors.Join(err, p.of.lies.checkpointed(p.n.store.db))
 		})
 	}
 	return p.change(o.String(), func() error {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,20 +23,22 @@ import (
 
 // simNode is a machine of a simulation: what outlives its processes.
 type simNode struct {
-	sim     *simulation
-	name    string
-	addr    string
-	dir     string
-	disk    *simDisk
-	lies    *simLies
-	id      op.NodeID
-	alive   atomic.Pointer[simProcess] // nil: it is down
-	failing atomic.Bool                // its disk has failed, so that it forgets nothing
+	sim         *simulation
+	name        string
+	addr        string
+	dir         string
+	disk        *simDisk
+	lies        *simLies
+	checkpoints time.Duration // how often, if not as all
+	id          op.NodeID
+	alive       atomic.Pointer[simProcess] // nil: it is down
+	failing     atomic.Bool                // its disk has failed, so that it forgets nothing
 
 	// Of the last process that died: whether it lost its power, and what it must
 	// have kept.
-	power bool
-	must  *simMust
+	power    bool
+	survives string // of its last power loss: "all", "nothing", or what the dice say
+	must     *simMust
 }
 
 // simProcess is one process of a node: the real one, but for FUSE, the network
@@ -47,10 +50,11 @@ type simProcess struct {
 	done   chan struct{} // closed when nothing of it runs any more
 	err    error         // of its role, once done
 
-	strict       atomic.Bool  // it reigns: an op that fails changes nothing
-	steps, dieAt atomic.Int64 // it dies at this one
-	power, loud  bool         // how
-	faulty       atomic.Int64 // calls until its disk fails; 0 and below: never
+	strict       atomic.Bool            // it reigns: an op that fails changes nothing
+	steps, dieAt atomic.Int64           // it dies at this one
+	trap         atomic.Pointer[string] // or at one of this name, such as "after write"
+	power, loud  bool                   // how
+	faulty       atomic.Int64           // calls until its disk fails; 0 and below: never
 
 	gate sync.RWMutex // held shared over each change; guards dead
 	dead bool
@@ -85,6 +89,9 @@ func (m *simNode) config(role Role) Config {
 		if other != m {
 			cfg.Mirror.Peers = append(cfg.Mirror.Peers, peerAt(other.addr))
 		}
+	}
+	if m.checkpoints > 0 {
+		cfg.Mirror.CheckpointEvery = m.checkpoints
 	}
 	cfg.Mirror = cfg.Mirror.withDefaults()
 	return cfg
@@ -144,7 +151,7 @@ func (m *simNode) recover() error {
 		return nil
 	}
 	m.power = false
-	return m.disk.lose(m.sim.rand)
+	return m.disk.lose(m.sim.rand, m.survives)
 }
 
 // arm has the process die at a step to come.
@@ -154,9 +161,10 @@ func (p *simProcess) arm(r *rand.Rand, within int64) {
 }
 
 // step is a point at which a process can die.
-func (p *simProcess) step(what string) {
-	if p.steps.Add(1) == p.dieAt.Load() {
-		p.die(what)
+func (p *simProcess) step(when, what string) {
+	trap := p.trap.Load()
+	if p.steps.Add(1) == p.dieAt.Load() || trap != nil && strings.HasPrefix(when+" "+what, *trap) {
+		p.die(when + " " + what)
 	}
 }
 

@@ -21,7 +21,6 @@ import (
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror"
-	bolt "go.etcd.io/bbolt"
 )
 
 // A simulation runs two or three whole nodes, but for FUSE, TLS and the command
@@ -36,6 +35,8 @@ import (
 //	sim_disk_test.go     what a process leaves behind
 //	sim_node_test.go     nodes and their processes
 //	sim_client_test.go   changes, and what must not be lost
+//	sim_lies_test.go     disks that break the rules
+//	sim_trace_test.go    what the model says happens without each rule
 //	simulation_test.go   what happens
 //
 // All of it follows from a seed but for the order in which goroutines run. A
@@ -122,8 +123,8 @@ func peerAt(addr string) mirror.PeerConfig { return mirror.PeerConfig{Addr: addr
 
 // newSimulation makes the nodes of a round, which are down.
 func newSimulation(dir string, seed uint64) *simulation {
-	r := rand.New(rand.NewPCG(seed, 0))
-	s := &simulation{dir: dir, seed: seed, rand: r, network: newSimNetwork(rand.New(rand.NewPCG(seed, 1))), began: time.Now()}
+	s := bareSimulation(dir, seed)
+	r := s.rand
 	s.pace = []time.Duration{20 * time.Millisecond, 200 * time.Millisecond, 2 * time.Second}[r.IntN(3)]
 	nodes := 2 + r.IntN(2)
 	s.policy = Mirroring{
@@ -131,11 +132,21 @@ func newSimulation(dir string, seed uint64) *simulation {
 		OnShortage: []mirror.Shortage{mirror.ShortageBlock, mirror.ShortageFail}[r.IntN(2)],
 		AckTimeout: 3 * time.Second, RingBytes: 1 << 20, CheckpointEvery: 2 * time.Second,
 	}
-	for i := range nodes {
-		s.nodes = append(s.nodes, s.newNode(string(rune('A'+i)), 7000+i))
-	}
+	s.makeNodes(nodes)
 	s.say("seed %d: %d nodes, sync %s, min_in_sync %d, on_shortage %s, pace %v", seed, nodes, s.policy.Sync, s.policy.MinInSync, s.policy.OnShortage, s.pace)
 	return s
+}
+
+func bareSimulation(dir string, seed uint64) *simulation {
+	return &simulation{
+		dir: dir, seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), network: newSimNetwork(rand.New(rand.NewPCG(seed, 1))), began: time.Now(),
+	}
+}
+
+func (s *simulation) makeNodes(n int) {
+	for i := range n {
+		s.nodes = append(s.nodes, s.newNode(string(rune('A'+i)), 7000+i))
+	}
 }
 
 // anyReign returns a process that serves clients as the primary; nil: none does.
@@ -159,8 +170,8 @@ func (s *simulation) chief() *simNode {
 	return s.reigns[len(s.reigns)-1].of
 }
 
-// round runs one simulation and returns what went wrong.
-func (s *simulation) round() []string {
+// begin starts all nodes, the first one as the primary.
+func (s *simulation) begin() {
 	for i := range s.nodes {
 		n := s.nodes[len(s.nodes)-1-i]
 		role := Mirror
@@ -169,9 +180,13 @@ func (s *simulation) round() []string {
 		}
 		if err := n.start(role); err != nil {
 			s.fail("%v", err)
-			return s.failed
 		}
 	}
+}
+
+// round runs one simulation.
+func (s *simulation) round() {
+	s.begin()
 	ctx, stop := context.WithCancel(context.Background())
 	var clients sync.WaitGroup
 	for k := range simClients {
@@ -184,14 +199,17 @@ func (s *simulation) round() []string {
 		s.crownAll(false)
 		s.bury()
 	}
-	s.heal()
+	s.mend()
 	stop()
 	clients.Wait()
 	s.compare()
+	s.end()
+}
+
+func (s *simulation) end() {
 	for _, n := range s.nodes {
 		n.kill(false, false)
 	}
-	return s.failed
 }
 
 // bury waits for processes that are dying.
@@ -315,8 +333,8 @@ func (m *simNode) lost() {
 	}
 }
 
-// heal mends everything and starts what is down.
-func (s *simulation) heal() {
+// mend heals everything and starts what is down.
+func (s *simulation) mend() {
 	s.say("everything is healed")
 	s.network.heal(s.addrs())
 	for _, n := range s.nodes {
@@ -407,7 +425,7 @@ func (s *simulation) compare() {
 	// Nothing stays hot for ever.
 	time.Sleep(6 * s.policy.CheckpointEvery)
 	for _, n := range s.nodes {
-		if hot := n.alive.Load().n.store.Regions().Hot(); len(hot) > 0 && !n.failing.Load() {
+		if hot := n.alive.Load().n.store.Regions().Hot(); len(hot) > 0 && !n.failing.Load() && n.checkpoints == 0 {
 			s.fail("%s still has hot regions: %v", n.name, hot)
 		}
 	}
@@ -435,9 +453,23 @@ func simRounds(t *testing.T, n int) (first uint64, rounds int) {
 	return uint64(time.Now().UnixNano()) % 1e9 * 1e6, n
 }
 
-// simulate runs a round in a bubble of its own and returns what failed, with
+// simulate runs a round, on disks that lie, and returns what failed, with
 // everything that happened.
-func simulate(t *testing.T, seed uint64, prepare func(*simulation)) (failed, log []string) {
+func simulate(t *testing.T, seed uint64, lie func(*simLies)) (failed, log []string) {
+	return inBubble(t, func(dir string) *simulation {
+		s := newSimulation(dir, seed)
+		for _, n := range s.nodes {
+			if lie != nil {
+				lie(n.lies)
+			}
+		}
+		s.round()
+		return s
+	})
+}
+
+// inBubble runs a simulation in a bubble of its own.
+func inBubble(t *testing.T, run func(dir string) *simulation) (failed, log []string) {
 	// Timers that yamux keeps in a pool must not go from one bubble to the next.
 	runtime.GC()
 	runtime.GC()
@@ -447,11 +479,8 @@ func simulate(t *testing.T, seed uint64, prepare func(*simulation)) (failed, log
 	}
 	defer os.RemoveAll(dir)
 	synctest.Test(t, func(t *testing.T) {
-		s := newSimulation(dir, seed)
-		if prepare != nil {
-			prepare(s)
-		}
-		failed, log = s.round(), s.log
+		s := run(dir)
+		failed, log = s.failed, s.log
 	})
 	runtime.GC()
 	runtime.GC()
@@ -478,17 +507,26 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%d rounds from SEED=%d on, %v each", rounds, first, time.Since(began)/time.Duration(rounds))
 }
 
-// simLies is what a broken node does to its disks.
-type simLies struct {
-	sync, fsync bool                    // nothing is synced
-	also        func(tx *bolt.Tx) error // at the end of each transaction
-}
-
-func (l *simLies) update(db *bolt.DB, fn func(*bolt.Tx) error) error {
-	return db.Update(func(tx *bolt.Tx) error {
-		if err := fn(tx); err != nil || l.also == nil {
-			return err
-		}
-		return l.also(tx)
-	})
+// TestSimulationNotices: the simulation finds out about nodes that break the
+// rules.
+func TestSimulationNotices(t *testing.T) {
+	for _, broken := range []struct {
+		rule string
+		lie  func(*simLies)
+	}{
+		{"no hot set", noHot}, {"one region forgotten", oneRegion}, {"no stale maps", noStale},
+		{"acknowledged early", early}, {"joined from the page cache", pageCache},
+	} {
+		t.Run(broken.rule, func(t *testing.T) {
+			// Most are noticed in the first ten rounds from here on.
+			const first, most = 20, 400
+			for seed := uint64(first); seed < first+most; seed++ {
+				if failed, _ := simulate(t, seed, broken.lie); len(failed) > 0 {
+					t.Logf("SEED=%d: %s", seed, failed[0])
+					return
+				}
+			}
+			t.Errorf("not noticed in %d rounds", most)
+		})
+	}
 }

@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"slices"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// simLies are what the disks of a node do other than they should. Each breaks a
+// rule of RULES.md from outside: what the rule has made durable is not. Memory
+// is not touched, so a lie shows only once the process has died.
+type simLies struct {
+	sync, fsync bool // return without doing anything
+	// edit changes the state that a transaction records; was is the one on disk.
+	edit func(was, is *State)
+	// regions changes the records of regions at the end of a transaction.
+	regions func(tx *bolt.Tx, was, is *State) error
+	// after changes them after each sync of the replica.
+	after func(tx *bolt.Tx) error
+}
+
+// update makes a transaction and lies about it.
+func (l *simLies) update(db *bolt.DB, fn func(*bolt.Tx) error) error {
+	return db.Update(func(tx *bolt.Tx) error {
+		was := stateIn(tx)
+		if err := fn(tx); err != nil {
+			return err
+		}
+		is := stateIn(tx)
+		if l.regions != nil {
+			if err := l.regions(tx, was, is); err != nil {
+				return err
+			}
+		}
+		if l.edit == nil || was == nil || is == nil {
+			return nil
+		}
+		l.edit(was, is)
+		sealed, err := seal(is)
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(nodeBucket).Put(stateKey, sealed)
+	})
+}
+
+func (l *simLies) checkpointed(db database) error {
+	if l.after == nil {
+		return nil
+	}
+	return db.(simDatabase).DB.Update(l.after)
+}
+
+// stateIn is the state that a transaction sees; nil: none.
+func stateIn(tx *bolt.Tx) *State {
+	b := tx.Bucket(nodeBucket)
+	if b == nil {
+		return nil
+	}
+	st, err := unseal(b.Get(stateKey))
+	if err != nil {
+		return nil
+	}
+	return &st
+}
+
+// empty takes all keys out of a bucket of regions, and of those in it.
+func empty(b *bolt.Bucket) error {
+	if b == nil {
+		return nil
+	}
+	var keys [][]byte
+	if err := b.ForEach(func(k, v []byte) error {
+		if v == nil {
+			return empty(b.Bucket(k))
+		}
+		keys = append(keys, slices.Clone(k))
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := b.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// The lies, by what they forget.
+var (
+	noHot = func(l *simLies) {
+		l.regions = func(tx *bolt.Tx, _, _ *State) error { return empty(tx.Bucket([]byte("hot"))) }
+	}
+	noStale = func(l *simLies) {
+		l.regions = func(tx *bolt.Tx, _, _ *State) error { return empty(tx.Bucket([]byte("stale"))) }
+	}
+	// oneRegion forgets the first one of the hot set.
+	oneRegion = func(l *simLies) {
+		l.regions = func(tx *bolt.Tx, _, _ *State) error {
+			if b := tx.Bucket([]byte("hot")); b != nil {
+				if k, _ := b.Cursor().First(); k != nil {
+					return b.Delete(slices.Clone(k))
+				}
+			}
+			return nil
+		}
+	}
+	noHotAfterCheckpoint = func(l *simLies) {
+		l.after = func(tx *bolt.Tx) error { return empty(tx.Bucket([]byte("hot"))) }
+	}
+	noHotAfterJoin = func(l *simLies) {
+		l.regions = func(tx *bolt.Tx, was, is *State) error {
+			if was != nil && !was.InSync && is.InSync {
+				return empty(tx.Bucket([]byte("hot")))
+			}
+			return nil
+		}
+	}
+	noHotOutOfSync = func(l *simLies) {
+		l.regions = func(tx *bolt.Tx, _, is *State) error {
+			if is != nil && is.Role == Mirror && !is.InSync {
+				return empty(tx.Bucket([]byte("hot")))
+			}
+			return nil
+		}
+	}
+	noStaleAtOthersJoin = func(l *simLies) {
+		l.regions = func(tx *bolt.Tx, was, is *State) error {
+			if was != nil && !is.InSync && is.Role == Mirror && len(is.Set) > len(was.Set) {
+				return empty(tx.Bucket([]byte("stale")))
+			}
+			return nil
+		}
+	}
+	pageCache   = func(l *simLies) { l.sync = true }
+	early       = func(l *simLies) { l.fsync = true }
+	staysMember = func(l *simLies) {
+		l.edit = func(was, is *State) { is.InSync = is.InSync || was.InSync }
+	}
+	oldEpoch = func(l *simLies) {
+		l.edit = func(was, is *State) {
+			if was.Volume != "" && is.Epoch.Owner != is.Node {
+				is.Epoch, is.History = was.Epoch, was.History
+			}
+		}
+	}
+	staysMirror = func(l *simLies) {
+		l.edit = func(was, is *State) {
+			if was.Role == Mirror && is.Role == Primary {
+				is.Role, is.Epoch, is.History = was.Role, was.Epoch, was.History
+			}
+		}
+	}
+	oldLine = func(l *simLies) {
+		l.edit = func(was, is *State) { is.Incarnation = was.Incarnation }
+	}
+)

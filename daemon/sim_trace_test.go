@@ -1,0 +1,329 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror"
+	"golang.org/x/sys/unix"
+)
+
+// A trace is what mirror/model prints for a rule that is left out, as far as
+// whole nodes can be led there. Its steps, apart by semicolons:
+//
+//	A starts [as mirror]     A stops        A is killed
+//	A loses power, all survives             A loses power, nothing survives
+//	A dies after write       it will, at the next step of that name
+//	A writes r0              without waiting for mirrors
+//	A counts                 a barrier, which is acknowledged
+//	cut A B    heal A B      the link
+//	B takes over             by force: B is promoted, whatever it knows
+//	B is refused             it may not take over without force
+//	A is fenced              it has heard of the higher epoch
+//	B joins                  until the primary has it in its set
+//	wait                     for expulsions and checkpoints
+//	lie                      from here on the disks lie
+//
+// In the end everything is healed, and all replicas have to be equal.
+type trace struct {
+	rule  string
+	nodes int
+	steps string
+	// liar breaks the rule, in a second run, by its disks' lie. What then
+	// happens must be noticed.
+	liar string
+	lie  func(*simLies)
+	// patient: nobody is expelled for being silent. rare is a node
+	// that makes no checkpoints.
+	patient bool
+	rare    string
+}
+
+var traces = []trace{
+	{
+		rule: "HotPrimary, CmpPrimaryHot", nodes: 2, liar: "A", lie: noHot,
+		steps: "A dies after write; A writes r0; A starts",
+	}, {
+		rule: "HotMirror", nodes: 2, liar: "B", lie: noHot, rare: "B",
+		steps: "A writes r0; wait; B loses power, nothing survives; B starts",
+	}, {
+		rule: "KeepPastCommit", nodes: 2, liar: "A", lie: noHotAfterCheckpoint, patient: true,
+		steps: "cut A B; A writes r0; wait; A is killed; heal A B; A starts",
+	}, {
+		rule: "KeepPastJoin", nodes: 3, liar: "B", lie: noHotAfterJoin, patient: true,
+		steps: "cut A C; B is killed; A writes r0; lie; B starts; B joins; wait; A is killed; B is killed; B starts; B takes over; wait",
+	}, {
+		rule: "KeepOutOfSync, CmpPeerHot", nodes: 2, liar: "A", lie: noHotOutOfSync,
+		steps: "A dies after write; A writes r0; B takes over; cut A B; A starts as mirror; wait; A is killed; A starts as mirror; wait; A is killed; heal A B; A starts as mirror",
+	}, {
+		rule: "Fold, CmpPrimaryStale", nodes: 2, liar: "B", lie: noStale,
+		steps: "cut A B; B takes over; B writes r0; wait; B is killed; B starts; heal A B; A is fenced; A stops; A starts as mirror",
+	}, {
+		rule: "FoldMirror", nodes: 3, liar: "C", lie: noStale,
+		steps: "cut A B; A writes r0; wait; wait; A is killed; C is killed; C starts; B takes over; wait",
+	}, {
+		rule: "CommitInOrder", nodes: 3,
+		steps: "cut A B; A writes r0; wait; A is killed; B takes over; wait",
+	}, {
+		rule: "StaleUntilJoin", nodes: 2, liar: "A", lie: noStale,
+		steps: "B is killed; A writes r0; wait; A is killed; A starts; cut A B; B starts; B dies before write; heal A B; wait; B starts",
+	}, {
+		rule: "ClearWhenLevel", nodes: 3, liar: "A", lie: noStaleAtOthersJoin,
+		steps: "cut A B; cut A C; A writes r0; wait; wait; C is killed; B takes over; A is killed; A starts as mirror; B holds A; heal A B; wait; C starts; C joins; wait; " +
+			"A is killed; B is killed; A starts as mirror; A takes over; heal A C; wait",
+	}, {
+		rule: "CmpPeerStale", nodes: 2, liar: "A", lie: noStale,
+		steps: "cut A B; A writes r0; wait; wait; A is killed; B takes over; heal A B; A starts as mirror",
+	}, {
+		rule: "ExpelFirst, HelloExpels", nodes: 2,
+		steps: "A is killed; A starts; A writes r0; A counts; B is killed; A counts; wait; A is killed; A starts; B starts",
+	}, {
+		rule: "MemberFirst", nodes: 2, liar: "B", lie: staysMember,
+		steps: "B is killed; A writes r0; cut A B; B starts; B dies after put; heal A B; wait; A is killed; B starts; wait; B is refused",
+	}, {
+		rule: "SyncBeforeJoin", nodes: 2, liar: "B", lie: pageCache, rare: "B",
+		steps: "B is killed; A counts; A writes r0; B starts; B joins; B loses power, nothing survives; B starts",
+	}, {
+		rule: "an ack of a barrier (6)", nodes: 2, liar: "B", lie: early, rare: "B",
+		steps: "A counts; B loses power, nothing survives; B starts",
+	}, {
+		rule: "SetBeforeMember", nodes: 3,
+		steps: "cut A C; B is killed; A writes r0; B starts; B joins; A is killed; B takes over; wait",
+	}, {
+		rule: "NewLine", nodes: 2, liar: "A", lie: oldLine,
+		steps: "lie; A is killed; A starts; B joins; cut A B; A writes r0; A is killed; A starts; A writes r1; A writes r2; A writes r1; A writes r2; heal A B",
+	}, {
+		rule: "PromotePersist", nodes: 2, liar: "B", lie: staysMirror,
+		steps: "cut A B; B takes over; B counts; B is killed; B starts; heal A B; wait",
+	}, {
+		rule: "EpochPersist, RefuseLower", nodes: 3, liar: "C", lie: oldEpoch,
+		steps: "cut A B; cut A C; B takes over; B counts; C joins; C is killed; cut B C; C starts; heal A C; wait; A is fenced",
+	},
+}
+
+func TestTraces(t *testing.T) {
+	for _, tr := range traces {
+		t.Run(tr.rule, func(t *testing.T) {
+			if failed, log := tr.run(t, false); len(failed) > 0 {
+				t.Errorf("%s\n%s", strings.Join(failed, "\n"), strings.Join(log, "\n"))
+			}
+		})
+		if tr.lie == nil {
+			continue
+		}
+		t.Run(tr.rule+" broken", func(t *testing.T) {
+			if failed, log := tr.run(t, true); len(failed) == 0 {
+				t.Errorf("nothing was noticed:\n%s", strings.Join(log, "\n"))
+			}
+		})
+	}
+}
+
+func (tr *trace) run(t *testing.T, lie bool) (failed, log []string) {
+	return inBubble(t, func(dir string) *simulation {
+		s := bareSimulation(dir, 1)
+		s.policy = Mirroring{
+			Sync: mirror.SyncOp, OnShortage: mirror.ShortageBlock, AckTimeout: 3 * time.Second, RingBytes: 1 << 20, CheckpointEvery: time.Second,
+		}
+		if tr.patient {
+			s.policy.AckTimeout = time.Hour
+		}
+		s.makeNodes(tr.nodes)
+		liar := s.node(tr.liar)
+		if lie && !strings.Contains(tr.steps, "lie;") {
+			tr.lie(liar.lies)
+		}
+		s.begin()
+		s.joined(tr.nodes - 1)
+		s.put("r0", "r1", "r2")
+		s.doOwn(0)
+		time.Sleep(10 * time.Second) // nothing is hot any more
+		if n := s.node(tr.rare); n != nil {
+			n.stop()
+			n.checkpoints = 24 * time.Hour
+			if err := n.start(Mirror); err != nil {
+				s.fail("%v", err)
+			}
+			s.joined(tr.nodes - 1)
+		}
+		for step := range strings.SplitSeq(tr.steps, "; ") {
+			if step == "lie" {
+				if lie {
+					tr.lie(liar.lies)
+				}
+				continue
+			}
+			s.say("%s", step)
+			s.play(step)
+			if len(s.failed) > 0 {
+				break
+			}
+		}
+		if len(s.failed) == 0 {
+			s.mend()
+			s.compare()
+		}
+		s.end()
+		return s
+	})
+}
+
+func (s *simulation) node(name string) *simNode {
+	for _, n := range s.nodes {
+		if n.name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// play does one step.
+func (s *simulation) play(step string) {
+	who, what, _ := strings.Cut(step, " ")
+	n := s.node(who)
+	switch {
+	case who == "cut" || who == "heal":
+		s.network.sever(s.node(what[:1]).addr, s.node(what[2:]).addr, who == "cut")
+	case who == "wait":
+		time.Sleep(10 * time.Second)
+	case what == "starts":
+		s.bury()
+		if n.alive.Load() == nil {
+			s.restart(n)
+			time.Sleep(time.Second)
+		}
+	case what == "starts as mirror":
+		s.bury()
+		if err := n.start(Mirror); err != nil {
+			s.fail("%v", err)
+		}
+		time.Sleep(time.Second)
+	case what == "stops":
+		n.stop()
+	case what == "is killed":
+		n.kill(false, true)
+	case strings.HasPrefix(what, "loses power, "):
+		n.survives, _, _ = strings.Cut(strings.TrimPrefix(what, "loses power, "), " ")
+		n.kill(true, true)
+	case strings.HasPrefix(what, "dies "):
+		trap := strings.TrimPrefix(what, "dies ")
+		n.survives = "all"
+		n.alive.Load().loud = true
+		n.alive.Load().trap.Store(&trap)
+	case strings.HasPrefix(what, "writes "):
+		s.write(n, strings.TrimPrefix(what, "writes "))
+		time.Sleep(100 * time.Millisecond)
+		s.bury()
+	case what == "counts":
+		s.doOwn(s.index(n))
+	case what == "takes over":
+		s.bury()
+		s.promote(n, true)
+	case what == "is refused":
+		p := n.alive.Load()
+		s.promote(n, false)
+		if p.reigns() {
+			s.fail("%s was promoted", n.name)
+		}
+	case what == "is fenced":
+		time.Sleep(10 * time.Second)
+		if st := n.alive.Load().reign.log.Status(); st.Fenced == nil {
+			s.fail("%s has not heard of the higher epoch", n.name)
+		}
+	case what == "joins":
+		for range 300 {
+			if in := n.alive.Load().n.store.Get().InSync; in {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		s.fail("%s has not joined", n.name)
+	case strings.HasPrefix(what, "holds "):
+		if _, err := n.alive.Load().reign.log.Pause(s.node(strings.TrimPrefix(what, "holds ")).addr, true); err != nil {
+			s.fail("%v", err)
+		}
+	default:
+		s.fail("no such step: %q", step)
+	}
+}
+
+func (s *simulation) index(n *simNode) int {
+	for i, other := range s.nodes {
+		if other == n {
+			return i
+		}
+	}
+	return -1
+}
+
+// joined waits until so many mirrors are in sync.
+func (s *simulation) joined(n int) {
+	for s.chiefProcess() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), simCalm)
+	defer cancel()
+	if err := s.chiefProcess().reign.waitInSync(ctx, n); err != nil {
+		s.fail("%v", err)
+	}
+}
+
+// chiefProcess is the process of the node that reigns; nil: none does.
+func (s *simulation) chiefProcess() *simProcess {
+	s.mu.Lock()
+	none := len(s.reigns) == 0
+	s.mu.Unlock()
+	if none {
+		return nil
+	}
+	if p := s.chief().alive.Load(); p != nil && p.serves() {
+		return p
+	}
+	return nil
+}
+
+// put makes files of several regions.
+func (s *simulation) put(names ...string) {
+	for _, name := range names {
+		s.order(s.nodes[0], &op.Op{
+			Kind: op.Create, Path: name, Dir: op.Time{Sec: 1},
+			Attr: op.Attr{Valid: op.AttrMode | op.AttrOwner | op.AttrMtime, Mode: unix.S_IFREG | 0o600, Mtime: op.Time{Sec: 1}},
+		})
+		s.write(s.nodes[0], name)
+	}
+}
+
+// write writes something new to a file, whose time stays as it is, so that nothing
+// but its content tells.
+func (s *simulation) write(n *simNode, name string) {
+	s.order(n, &op.Op{
+		Kind: op.Write, Path: name, Off: 3 * op.RegionSize, Data: fmt.Append(nil, "content ", s.clock.Add(1)),
+		Attr: op.Attr{Valid: op.AttrMtime, Mtime: op.Time{Sec: 1}},
+	})
+}
+
+// order has a node that reigns order an op. What it dies of is the trace's.
+func (s *simulation) order(n *simNode, o *op.Op) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_, _ = n.alive.Load().do(ctx, func() *op.Op { return o })
+}
+
+// doOwn counts at the node and has it acknowledged.
+func (s *simulation) doOwn(k int) {
+	s.mu.Lock()
+	before := s.barriers
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s.count(ctx, s.nodes[k].alive.Load(), k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.barriers == before {
+		s.failLocked("%s does not acknowledge a barrier", s.nodes[k].name)
+	}
+}
