@@ -46,6 +46,9 @@
 // begin with a byte that has a bit for each of them, in the order mode, owner,
 // device, size, atime, mtime, inode flags. See encode.go.
 //
+// A View (view.go) is a call: a primary that compares replicas, or mends its own,
+// asks what a node has at a path. Ops in it are frames with position zero.
+//
 // Messages of the control stream, reports and calls are JSON: they are rare,
 // and explain themselves in a capture.
 package wire

@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -158,6 +161,54 @@ func repaired(t *testing.T, c *harness.Cluster, want string) {
 	}
 	if s := c.Primary.Status(); s.Verdict != admin.Healthy || len(s.Set) != len(c.Mirrors) {
 		t.Errorf("after the repair: %s", s.Summary())
+	}
+}
+
+// TestRot flips a bit on a disk while the memory of its machine still has what
+// was written: a verify looks at the disk.
+func TestRot(t *testing.T) {
+	c := harness.NewCluster(t, harness.Options{Mirrors: 2, Processes: true, Disks: map[string]harness.DiskOptions{
+		"primary": {Size: 64 << 20, ReplicaOnly: true}, "mirror1": {Size: 64 << 20, ReplicaOnly: true},
+	}})
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	content := make([]byte, 300_000)
+	for i := range content {
+		content[i] = byte(r.Uint32())
+	}
+	mustWrite(t, c.Primary, "file", string(content))
+	want := digest(t, c.Primary.Mountpoint)
+	for _, victim := range []*harness.Node{c.Primary, c.Mirrors[0]} {
+		file := victim.InReplica("file")
+		whole := func(when string) {
+			t.Helper()
+			if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, content) {
+				t.Fatalf("%s %s does not hold what was written (%v)", when, file, err)
+			}
+		}
+		whole("before")
+		c.Disks[victim.Name].Rot(content[100_000:100_100])
+		whole("while memory hides it")
+		r := harness.Command(t, "verify", c.Primary.Replica)
+		says(t, r.Stdout, `"file": content differs in bytes 65536-131071`)
+		if r.Code != 1 {
+			t.Errorf("verify: exit code %d", r.Code)
+		}
+		r = harness.Command(t, "verify", c.Primary.Replica, "--repair=majority")
+		if r.Code != 0 {
+			t.Errorf("repair: exit code %d, %s", r.Code, r.Stderr)
+		}
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close())
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole("after the repair")
+		repaired(t, c, want)
 	}
 }
 

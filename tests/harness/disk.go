@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,8 +12,9 @@ import (
 
 // Disk is a small file system of its own.
 type Disk struct {
-	Dir string
-	t   testing.TB
+	Dir   string
+	t     testing.TB
+	image string
 }
 
 // ReflinkDisks are the kinds of file systems whose files can share data. An XFS
@@ -70,7 +72,29 @@ func newDisk(t testing.TB, dir string, size int64, mkfs string, options ...strin
 			t.Errorf("unmounting the disk at %s: %v", dir, err)
 		}
 	})
-	return &Disk{Dir: dir, t: t}
+	return &Disk{Dir: dir, t: t, image: image}
+}
+
+// Rot flips a bit of what the disk holds, past the file system: in the one place
+// where content is found.
+func (d *Disk) Rot(content []byte) {
+	d.t.Helper()
+	all, err := os.ReadFile(d.image)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	at := bytes.Index(all, content)
+	if at < 0 || bytes.Contains(all[at+1:], content) {
+		d.t.Fatalf("the disk does not hold %.20q... just once (first at %d)", content, at)
+	}
+	f, err := os.OpenFile(d.image, os.O_WRONLY, 0)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{content[0] ^ 1}, int64(at)); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 // Fail makes the file system give up as it does after an error of its disk: it
