@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,12 +20,19 @@ import (
 	"github.com/standbyfs/standbyfs/tests/harness"
 )
 
-// diverge lets a primary go on alone, kills it, promotes its mirror, and returns
-// both: the old one has what alone wrote, and does not run.
+// diverge is divergeOn for nodes on no drives of their own.
 func diverge(t *testing.T, before, alone func(n *harness.Node)) (old, heir *harness.Node) {
 	t.Helper()
-	c := harness.NewCluster(t, harness.Options{Mirrors: 1, Processes: true, Mirroring: daemon.Mirroring{AckTimeout: ackTimeout}})
-	old, heir = c.Primary, c.Mirrors[0]
+	c := divergeOn(t, nil, before, alone)
+	return c.Primary, c.Mirrors[0]
+}
+
+// divergeOn lets a primary go on alone, kills it and promotes its mirror: the old
+// one has what alone wrote, and does not run.
+func divergeOn(t *testing.T, drives map[string]int64, before, alone func(n *harness.Node)) *harness.Cluster {
+	t.Helper()
+	c := harness.NewCluster(t, harness.Options{Mirrors: 1, Processes: true, Drives: drives, Mirroring: daemon.Mirroring{AckTimeout: ackTimeout}})
+	old, heir := c.Primary, c.Mirrors[0]
 	before(old)
 	c.Nets[0].Set(harness.MustFault("stall"))
 	alone(old)
@@ -34,7 +42,7 @@ func diverge(t *testing.T, before, alone func(n *harness.Node)) (old, heir *harn
 	}
 	heir.Config.Mirror.Peers = []mirror.PeerConfig{{Addr: old.Addr}}
 	promote(t, heir, admin.PromoteRequest{Mountpoint: heir.Mountpoint, Mirrors: []string{old.Addr}, Force: true})
-	return old, heir
+	return c
 }
 
 // listed runs divergence list.
@@ -164,13 +172,27 @@ func TestDivergence(t *testing.T) {
 
 func heirsEpoch(t *testing.T, n *harness.Node) op.Epoch { return stateOf(t, n).Epoch }
 
-// TestDivergenceSurvivesKills kills the node that comes back again and again
-// while it is made equal. All that it had alone is kept, once.
-func TestDivergenceSurvivesKills(t *testing.T) {
-	const files = 300
+// TestDivergenceSurvives kills the node that comes back again and again while it
+// is made equal, or takes its power away. All that it had alone is kept, once.
+func TestDivergenceSurvives(t *testing.T) {
+	t.Run("kills", func(t *testing.T) {
+		survive(t, 300, nil, func(c *harness.Cluster) { c.Primary.Kill() })
+	})
+	t.Run("power losses", func(t *testing.T) {
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		survive(t, 60, map[string]int64{"primary": 96 << 20}, func(c *harness.Cluster) {
+			seed++
+			c.LosePower(seed, c.Primary)
+			c.PowerOn(c.Primary)
+		})
+	})
+}
+
+func survive(t *testing.T, files int, drives map[string]int64, end func(*harness.Cluster)) {
 	name := func(i int) string { return "dir/file" + string(rune('a'+i%26)) + strings.Repeat("x", i/26) }
 	content := func(i int) string { return strings.Repeat(name(i)+"\n", 200) }
-	old, heir := diverge(t, func(n *harness.Node) {
+	c := divergeOn(t, drives, func(n *harness.Node) {
 		if err := os.Mkdir(n.Path("dir"), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -182,6 +204,8 @@ func TestDivergenceSurvivesKills(t *testing.T) {
 		}
 		mustWrite(t, n, "last", "durable")
 	})
+	old, heir := c.Primary, c.Mirrors[0]
+	unix.Sync()            // what the old one had is on its drive
 	for i := range files { // of the same names, so that each is a file of its own
 		if err := os.WriteFile(heir.Path(name(i)), []byte("new"), 0o644); err != nil {
 			t.Fatal(err)
@@ -191,9 +215,9 @@ func TestDivergenceSurvivesKills(t *testing.T) {
 		old.Start(daemon.Mirror)
 		harness.Eventually(t, "something more to be kept", func() bool {
 			all := listed(t, old)
-			return len(all) == 1 && (all[0].Files > 40*round || all[0].Closed != nil)
+			return len(all) == 1 && (all[0].Files > files/8*round || all[0].Closed != nil)
 		})
-		old.Kill()
+		end(c)
 	}
 	old.Start(daemon.Mirror)
 	heir.WaitInSync(1)
