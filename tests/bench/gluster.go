@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -91,9 +92,33 @@ end-volume
 	if err := until(ctx, func() error { return os.WriteFile(filepath.Join(s.mount, "probe"), nil, 0o644) }); err != nil {
 		return err
 	}
-	var err error
-	s.servers, err = inNamespace(space)
-	return err
+	return until(ctx, func() (err error) {
+		s.servers, err = daemons(space)
+		return err
+	})
+}
+
+// daemons lists GlusterFS's processes in a namespace. glusterd also runs scripts
+// there, and children that have yet to become something else: a list counts once
+// it stays the same.
+func daemons(space string) ([]int, error) {
+	list := func() ([]int, error) {
+		pids, err := inNamespace(space)
+		return slices.DeleteFunc(pids, func(pid int) bool {
+			name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+			return err != nil || !strings.HasPrefix(string(name), "gluster")
+		}), err
+	}
+	before, err := list()
+	if err != nil {
+		return nil, err
+	}
+	time.Sleep(time.Second)
+	after, err := list()
+	if err == nil && !slices.Equal(before, after) {
+		err = fmt.Errorf("the processes of GlusterFS were %v and are %v: still starting", before, after)
+	}
+	return after, err
 }
 
 // until tries again until it works, within the time of a start.
