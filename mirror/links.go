@@ -135,19 +135,18 @@ func (r *resync) lookAtNames(ctx context.Context, id tree.Inode, g *group) error
 		return err
 	case len(tasks) == 0:
 		return nil
-	case err == nil && file:
-		err = r.content(ctx, tasks[0], r.p.fresh && tasks[0].whole)
-		if err != nil {
+	}
+	h := half{tasks, r.last, id, g}
+	switch {
+	case err == nil && file && tasks[0].whole:
+		if err := r.content(ctx, tasks[0], r.p.fresh); err != nil {
 			return err
 		}
+	case err == nil && file:
+		r.puts = append(r.puts, h)
+		return nil
 	}
-	for _, t := range tasks {
-		r.done = append(r.done, lookedAt{t, r.last})
-	}
-	// Whoever looks at a name that goes meanwhile sees less than all.
-	if names, _ := r.namesOf(id, g); !slices.Contains(names, tasks[0].path) {
-		r.want(names, tasks[0].want)
-	}
+	r.looked(h)
 	return nil
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 	"golang.org/x/sys/unix"
@@ -60,6 +62,11 @@ type resync struct {
 	done  []lookedAt // in the order of their last op: waiting for the mirror's answer
 	last  op.LSN     // newest op of this resync
 	links links
+	// puts are tasks of which a part was put, in the order of their last op: their
+	// data comes when the mirror has answered that it could keep what it has.
+	// Otherwise it would be sent twice, since all of it is pending then.
+	puts  []half
+	ready []half // those answered
 	// compared counts bytes of files; a long hole, which costs nothing, counts as
 	// one stride. paced is how many bytes read had been due.
 	compared, paced uint64
@@ -69,6 +76,14 @@ type resync struct {
 type lookedAt struct {
 	task
 	last op.LSN
+}
+
+// half is a look of which the data is still to come.
+type half struct {
+	tasks []task // of all names; the data is compared by the first
+	last  op.LSN
+	id    tree.Inode
+	group *group // nil if the file has just one name
 }
 
 // run takes answers first and looks at one more path only if there is room on
@@ -81,14 +96,22 @@ func (r *resync) run(ctx context.Context) error {
 		r.log.mu.Lock()
 		var t task
 		more := false
+		data := len(r.ready) > 0
 		clear := r.p.clear()
-		if clear {
+		if clear && !data {
 			t, more = r.p.pending.next()
 		}
 		level := r.p.pending.empty() && len(r.p.differ) == 0 && len(r.done) == 0
 		r.progress()
 		r.log.mu.Unlock()
 		switch {
+		case clear && data:
+			h := r.ready[0]
+			r.ready = r.ready[1:]
+			if err := r.lookAtData(ctx, h); err != nil {
+				return fmt.Errorf("%q: %w", h.tasks[0].path, err)
+			}
+			continue
 		case more:
 			if err := r.look(ctx, t); err != nil {
 				return fmt.Errorf("%q: %w", t.path, err)
@@ -131,6 +154,10 @@ func (r *resync) answers(ctx context.Context) error {
 			r.finish(r.done[n].task)
 		}
 		r.done = r.done[n:]
+		for len(r.puts) > 0 && r.puts[0].last <= applied {
+			r.ready = append(r.ready, r.puts[0])
+			r.puts = r.puts[1:]
+		}
 		if n == 0 && len(differ) == 0 {
 			return nil
 		}
@@ -231,8 +258,11 @@ func (r *resync) look(ctx context.Context, t task) error {
 		return nil
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		err = r.gone(t)
+	case err == nil && s.file && t.whole:
+		err = r.content(ctx, t, r.p.fresh)
 	case err == nil && s.file:
-		err = r.content(ctx, t, r.p.fresh && t.whole)
+		r.puts = append(r.puts, half{tasks: []task{t}, last: r.last})
+		return nil
 	case err == nil:
 		err = r.survey(ctx, t.path, small)
 	}
@@ -241,6 +271,41 @@ func (r *resync) look(ctx context.Context, t task) error {
 	}
 	r.done = append(r.done, lookedAt{t, r.last})
 	return nil
+}
+
+// lookAtData sends the data that is wanted of a file, unless all of it has become
+// pending since.
+func (r *resync) lookAtData(ctx context.Context, h half) error {
+	first := h.tasks[0]
+	r.log.mu.Lock()
+	i := r.p.pending.items[first.path]
+	again := i != nil && i.todo.whole
+	r.log.mu.Unlock()
+	if again {
+		for _, other := range h.tasks[1:] {
+			r.want([]string{other.path}, other.want)
+		}
+		return nil
+	}
+	if err := r.content(ctx, first, false); err != nil {
+		return err
+	}
+	r.looked(h)
+	return nil
+}
+
+// looked says that all has been sent that some tasks want.
+func (r *resync) looked(h half) {
+	for _, t := range h.tasks {
+		r.done = append(r.done, lookedAt{t, r.last})
+	}
+	if h.group == nil {
+		return
+	}
+	// If its name has gone meanwhile less than all was sent.
+	if names, _ := r.namesOf(h.id, h.group); !slices.Contains(names, h.tasks[0].path) {
+		r.want(names, h.tasks[0].want)
+	}
 }
 
 // gone handles a pending path that the primary has not: the mirror shall not

@@ -258,6 +258,28 @@ func TestNothingElseIsSent(t *testing.T) {
 	}
 }
 
+// TestNewFileIsSentOnce has a large file that the mirror has nothing of.
+func TestNewFileIsSentOnce(t *testing.T) {
+	const size = 100 * op.RegionSize
+	for _, m := range []region.Mark{{Path: ".", Scope: region.Entries}, {Path: ".", Scope: region.Children}, {Path: "f", From: 5, To: region.End}} {
+		r := newPair(t)
+		for _, o := range []*op.Op{
+			{Kind: op.Create, Path: "f", Attr: op.Attr{Valid: op.AttrMode, Mode: unix.S_IFREG | 0o644}},
+			{Kind: op.Write, Path: "f", Data: bytes.Repeat([]byte("data"), size/4)},
+		} {
+			if err := r.do(o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.both(&op.Op{Kind: op.SetAttr, Path: ".", Attr: op.Attr{Valid: op.AttrMtime, Mtime: op.Time{Sec: 1e9}}})
+		got := r.resync([]region.Mark{m}, nil)
+		r.equal()
+		if got.Sent > size+10_000 {
+			t.Errorf("%v: %d bytes sent for %d", m, got.Sent, size)
+		}
+	}
+}
+
 // TestManySmallFiles compares a directory of equal small files, a few of which
 // differ: an equal one costs its name and one digest.
 func TestManySmallFiles(t *testing.T) {
