@@ -53,6 +53,8 @@ soak: servers-installed suites-installed benchmark ## a million files (FILES), s
 	TIMES=$(if $(filter 1,$(TIMES)),10,$(TIMES)) $(GO) test -count=1 -timeout 9h -v ./tests/suites
 	ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 3h -v ./tests/zodb
 	ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 3h -v ./tests/power
+	ROUNDS=$(ROUNDS)00 $(GO) test -count=1 -timeout 3h -v -run '^TestSimulation$$' ./daemon
+	ROUNDS=$(ROUNDS)0 $(GO) test -count=1 -timeout 3h -v -run '^TestRandomKills$$' ./tests/cluster
 	ROUNDS=$(ROUNDS) LONG=1 $(GO) test -count=1 -timeout 5h -v ./tests/servers
 	build/benchmark -soak
 

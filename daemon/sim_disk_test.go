@@ -226,7 +226,12 @@ type simDatabase struct {
 
 // Update makes a transaction, which a power loss leaves whole or not at all.
 func (d simDatabase) Update(fn func(*bolt.Tx) error) error {
-	return d.p.change("record", func() error { return d.p.of.lies.update(d.DB, fn) })
+	return d.p.change("record", func() error {
+		if err := d.p.fault(); err != nil {
+			return err
+		}
+		return d.p.of.lies.update(d.DB, fn)
+	})
 }
 
 // simSyncer syncs a mirror's files.
