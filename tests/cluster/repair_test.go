@@ -13,7 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/standbyfs/standbyfs/daemon"
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
 )
 
@@ -209,6 +211,82 @@ func TestRot(t *testing.T) {
 		}
 		whole("after the repair")
 		repaired(t, c, want)
+	}
+}
+
+// TestRepairOfAnAsynchronousMirror: it is no member of the set that it could leave.
+func TestRepairOfAnAsynchronousMirror(t *testing.T) {
+	c := harness.NewCluster(t, harness.Options{Mirrors: 1, Processes: true, Mirroring: daemon.Mirroring{Peers: []mirror.PeerConfig{{Async: true}}}})
+	level := func(p mirror.PeerStatus) bool { return p.State == mirror.StateAsync && p.LagBytes == 0 }
+	mustWrite(t, c.Primary, "file", strings.Repeat("0123456789abcdef", 20<<10))
+	mustWrite(t, c.Primary, "lost", "text")
+	untilPeer(c, 0, "it is level", level)
+	want := digest(t, c.Primary.Replica)
+	m := c.Mirrors[0]
+	err := stealthily(m.InReplica("file"), func(path string) error { return poke(path, 200_001, '!') })
+	if err == nil {
+		err = os.Remove(m.InReplica("lost"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := harness.Command(t, "verify", c.Primary.Replica, "--use", "primary"); r.Code != 0 {
+		t.Errorf("repair: exit code %d, %s", r.Code, r.Stderr)
+	}
+	untilPeer(c, 0, "it is level", level)
+	if got := digest(t, m.Replica); got != want {
+		t.Errorf("the mirror holds\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestRepairWhileWritesGoOn mends a file and its directory on the primary while
+// programs write to just these.
+func TestRepairWhileWritesGoOn(t *testing.T) {
+	c := harness.NewCluster(t, harness.Options{Mirrors: 2, Processes: true})
+	mustWrite(t, c.Primary, "file", strings.Repeat("0123456789abcdef", 40<<10))
+	stop, ended := make(chan struct{}), make(chan error, 2)
+	loop := func(step func(i int) error) {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			if err := step(i); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}
+	go loop(func(i int) error { return poke(c.Primary.Path("file"), int64(i%60_000), byte(i)) })
+	go loop(func(i int) error {
+		name := c.Primary.Path(fmt.Sprintf("made%d", i%7))
+		if err := os.WriteFile(name, []byte("x"), 0o644); err != nil {
+			return err
+		}
+		return os.Rename(name, c.Primary.Path("renamed"))
+	})
+	for round := range 3 {
+		for _, victim := range []*harness.Node{c.Primary, c.Mirrors[0]} {
+			// Writers open the file anew each time, so that its time is theirs.
+			if err := poke(victim.InReplica("file"), int64(200_000+70_000*round), '!'); err != nil {
+				t.Fatal(err)
+			}
+			if r := harness.Command(t, "verify", c.Primary.Replica, "--repair=majority"); r.Code != 0 {
+				t.Errorf("repair of %s: exit code %d, %s", victim.Name, r.Code, r.Stderr)
+			}
+		}
+	}
+	close(stop)
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Errorf("a program that writes meanwhile: %v", err)
+		}
+	}
+	file, err := os.ReadFile(c.Primary.Path("file"))
+	if err != nil || bytes.ContainsRune(file[65536:], '!') || len(file) != 640<<10 {
+		t.Errorf("the file has %d bytes, is it mended? %v", len(file), err)
 	}
 }
 
