@@ -69,7 +69,7 @@ func (r recovery) hot(ctx context.Context, p *place, add func(figure)) (err erro
 				}
 				rates[which] = append(rates[which], got[load.phase].rate())
 			}
-			if err := alone.add(filepath.Join(p.dir, "records"), load.work, max(int(rates[1][n]), 1)); err != nil {
+			if err := alone.add(filepath.Join(p.dir, "records"), load.work, max(announced*int(rates[1][n]), 1)); err != nil {
 				return err
 			}
 		}
@@ -105,6 +105,10 @@ func (r recovery) hot(ctx context.Context, p *place, add func(figure)) (err erro
 // nodes that record a change, one behind the other: the primary before it makes
 // it, and the mirror before it applies it.
 const nodes = 2
+
+// announced is for how many seconds of a load its records are counted. A file
+// that grows needs most of them in the first.
+const announced = 10
 
 // overhead is how much longer an op takes where regions are recorded, in
 // percent: the median of the pairs.
@@ -148,11 +152,19 @@ func (p *place) startHot(ctx context.Context, name string, pairs int, prepare fu
 	}
 	err = func() error {
 		for _, load := range hotLoads() {
+			if !load.work.Keep {
+				continue
+			}
+			dir := s.kept(load.work)
+			if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {
+				return err
+			}
+			for _, replica := range []string{s.below, filepath.Join(s.root, mirrorName0)} {
+				scatter(filepath.Join(replica, dir))
+			}
 			for n := range pairs {
-				if dir := s.kept(load.work); load.work.Keep {
-					if err := os.MkdirAll(filepath.Join(s.dir, dir, fmt.Sprintf("ready%d", n)), 0o755); err != nil {
-						return err
-					}
+				if err := os.MkdirAll(filepath.Join(s.dir, dir, fmt.Sprintf("ready%d", n)), 0o755); err != nil {
+					return err
 				}
 			}
 		}

@@ -58,6 +58,7 @@ func loadSteady(l *loader) error {
 // loadCreate makes files of 4 KiB, all in one directory that was there before.
 func loadCreate(l *loader) error {
 	p, dir := payload(4096, l.Seed), l.ready()
+	// The files stay: see scatter.
 	err := l.timed("create", false, func(int) (step, error) {
 		return func(i int) error {
 			fd, err := unix.Open(filepath.Join(dir, fmt.Sprint(i)), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
@@ -68,14 +69,14 @@ func loadCreate(l *loader) error {
 			return pwrite(fd, p, 0)
 		}, nil
 	})
-	return l.emptied(dir, err)
+	return errors.Join(err, syncDisk(l.Below))
 }
 
 // loadGrow appends to a new file in a directory that was there before, and with
 // Every syncs it after so many times.
 func loadGrow(l *loader) error {
-	dir := l.ready()
-	fd, err := unix.Open(filepath.Join(dir, "file"), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
+	file := filepath.Join(l.ready(), "file")
+	fd, err := unix.Open(file, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
@@ -92,23 +93,10 @@ func loadGrow(l *loader) error {
 			return nil
 		}, nil
 	})
-	return l.emptied(dir, err)
+	// It goes, after its time.
+	return errors.Join(err, os.Remove(file), syncDisk(l.Below))
 }
 
 // ready is the directory that was made for this sample long before it. In one
 // that was made just now all is hot by one record.
 func (l *loader) ready() string { return filepath.Join(l.Dir, fmt.Sprintf("ready%d", l.Seed)) }
-
-// emptied takes away what a sample has left, after its time.
-func (l *loader) emptied(dir string, err error) error {
-	left, listed := os.ReadDir(dir)
-	if err = errors.Join(err, listed); err != nil {
-		return err
-	}
-	for _, e := range left {
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return syncDisk(l.Below)
-}
