@@ -218,6 +218,9 @@ func (k *Keeper) After(o *op.Op) error {
 // primary never had.
 func (k *Keeper) Compared(o *op.Op, differ []int64) {
 	n := o.Len
+	if len(o.Data) == 0 && o.Arg != 0 {
+		return // of where holes are, not of content
+	}
 	if len(o.Data) > 0 {
 		n = int64(len(o.Data) / tree.DigestSize * op.RegionSize)
 	}

@@ -79,7 +79,7 @@ func (t *Tree) losses(o *op.Op, l *Loss) error {
 		return t.over(o.Path, 0, 0, l)
 	case op.CopyRange:
 		return t.over(o.Path2, o.Off2, o.Len, l)
-	case op.SetAttr:
+	case op.SetAttr, op.Fsync: // an fsync may carry an mtime
 		return t.changes(o.Path, &o.Attr, l)
 	case op.SetXattr, op.RemoveXattr:
 		if _, err := t.Stat(o.Path); err != nil {

@@ -59,6 +59,8 @@ func TestLosses(t *testing.T) {
 			return put(tr, "f", func(o *op.Op) { o.Kind, o.Xattrs, o.Arg = op.SetAttr, nil, 0 })
 		}, Loss{}},
 		{"others", func(*Tree) *op.Op { return touch("f", 99) }, Loss{Changed: []string{"f"}}},
+		{"fsync", func(*Tree) *op.Op { return &op.Op{Kind: op.Fsync, Path: "f"} }, Loss{}},
+		{"fsync with a time", func(*Tree) *op.Op { o := touch("f", 99); o.Kind = op.Fsync; return o }, Loss{Changed: []string{"f"}}},
 		{"a directory's time", func(*Tree) *op.Op { return touch("d", 99) }, Loss{}},
 		{"xattr", func(*Tree) *op.Op { return &op.Op{Kind: op.SetXattr, Path: "d", Name: "user.a"} }, Loss{Changed: []string{"d"}}},
 		{"put what is there", func(tr *Tree) *op.Op { return put(tr, "f", func(*op.Op) {}) }, Loss{}},
