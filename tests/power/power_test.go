@@ -48,10 +48,17 @@ func newWorld(t *testing.T, level mirror.Level, mirrors int) *world {
 		drives[fmt.Sprintf("mirror%d", i+1)] = driveSize
 	}
 	c := harness.NewCluster(t, harness.Options{
-		Mirrors: mirrors, Processes: true, Drives: drives,
-		Mirroring: daemon.Mirroring{Sync: level, MinInSync: 1},
+		Mirrors: mirrors, Processes: true, Manual: true, Drives: drives, Mirroring: daemon.Mirroring{Sync: level},
 	})
-	return &world{t: t, c: c, random: rand.New(rand.NewPCG(seed, 0)), primary: c.Primary}
+	w := &world{t: t, c: c, random: rand.New(rand.NewPCG(seed, 0)), primary: c.Primary}
+	// Past the proxies of this process: writers' threads have copies of its
+	// descriptors, and a copy of a connection keeps that from ending.
+	for _, n := range c.Mirrors {
+		w.start(n, daemon.Mirror)
+	}
+	w.start(c.Primary, daemon.Primary)
+	c.Primary.WaitInSync(mirrors)
+	return w
 }
 
 // others returns all nodes but the primary.
@@ -238,7 +245,7 @@ func TestPowerLoss(t *testing.T) {
 	}{{mirror.SyncOp, 1}, {mirror.SyncBarrier, 2}} {
 		t.Run(fmt.Sprintf("%s-%d", tt.level, tt.mirrors), func(t *testing.T) {
 			w := newWorld(t, tt.level, tt.mirrors)
-			for i := range harness.Number("ROUNDS", 5) {
+			for i := range harness.Number("ROUNDS", 8) {
 				w.round(i)
 			}
 		})
