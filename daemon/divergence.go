@@ -125,9 +125,9 @@ func archiveError(err error) *leaveError {
 	var limit *divergence.LimitError
 	switch {
 	case errors.As(err, &limit):
-		return &leaveError{reason: limit.Error(), err: err}
+		return &leaveError{reason: limit.Error(), err: err, told: true}
 	case disksFault(err):
-		return &leaveError{reason: fmt.Sprintf("%s: %v: nothing is overwritten here before what only this node may have is kept: make room, or export and drop older divergences", reasonFor(err), err), err: err}
+		return &leaveError{reason: fmt.Sprintf("%s: %v: nothing is overwritten here before what only this node may have is kept: make room, or export and drop older divergences", reasonFor(err), err), err: err, told: true}
 	}
-	return &leaveError{reason: fmt.Sprintf("what only this node may have cannot be kept, so nothing is overwritten: %v", err), err: err}
+	return &leaveError{reason: fmt.Sprintf("what only this node may have cannot be kept, so nothing is overwritten: %v", err), err: err, told: true}
 }

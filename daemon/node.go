@@ -14,6 +14,7 @@
 //	checkpoint.go  what a node may forget of the regions that were changed
 //	promote.go  from mirror to primary; decide.go rules whether and what it is worth
 //	state.go, events.go, lock.go   what a node durably knows, and that it alone knows it
+//	doubt.go    a replica whose disk has failed; failing.go a primary's
 //	acks.go, fault.go, refuse.go, session.go   parts of a mirror's session
 //	verify.go   when a primary verifies by itself, and what is kept of it
 //	keep.go     a mirror's last consistent state during a resync; exchange.go takes it

@@ -102,6 +102,7 @@ type reign struct {
 	log        *mirror.Log // nil without peers
 	alone      *alone      // nil with peers
 	mount      *fs.Mount
+	disk       *failing
 
 	// watching ends before the last barrier, and with it what compares and mends
 	// replicas: work is held shared by that, and by the end of the reign for good.
@@ -118,11 +119,15 @@ type reign struct {
 // operator stops the node, so that programs see an error and not an empty
 // directory.
 func (n *node) reign(ctx context.Context, t term) (err error) {
-	r := &reign{node: n, line: t.line, mountpoint: t.mountpoint, peers: len(t.peers)}
+	r := &reign{node: n, line: t.line, mountpoint: t.mountpoint, peers: len(t.peers), disk: newFailing()}
 	for _, p := range t.peers {
 		if !p.Async {
 			r.synced++
 		}
+	}
+	if err := n.store.believe(n.tree); err != nil {
+		t.begun(err)
+		return err
 	}
 	committer, err := r.committer(t)
 	if err != nil {
@@ -131,6 +136,7 @@ func (n *node) reign(ctx context.Context, t term) (err error) {
 	}
 	files, err := fs.New(n.tree, committer, fs.Options{
 		Name: n.cfg.Replica, Suid: n.cfg.Suid, Dev: n.cfg.Dev, Logger: n.log, Alone: len(t.peers) == 0,
+		Failed: func(_ string, lost bool, err error) { r.disk.failed(lost, err) },
 	})
 	if err != nil {
 		t.begun(err)
@@ -148,6 +154,7 @@ func (n *node) reign(ctx context.Context, t term) (err error) {
 	var stopWatching context.CancelFunc
 	r.watching, stopWatching = context.WithCancel(ctx)
 	var watch sync.WaitGroup
+	watch.Go(func() { r.watchDisk(r.watching, files) })
 	if r.log != nil && n.cfg.Mirror.VerifyEvery > 0 {
 		watch.Go(func() { r.verifySchedule().run(r.watching) })
 	}
@@ -194,6 +201,7 @@ func (r *reign) committer(t term) (fs.Committer, error) {
 	cfg.DialBulk = func(ctx context.Context, addr string) (*wire.Session, error) {
 		return n.dial(ctx, addr, wire.LaneBulk)
 	}
+	cfg.Failed = func(err error) { r.disk.failed(true, err) }
 	cfg.Fenced = func(epoch op.Epoch, by string) {
 		if err := r.stepDown(epoch, by); err != nil {
 			n.log.Error("deposed, and it cannot be recorded: the next start finds out again", "epoch", epoch, "by", by, "error", err)
@@ -217,6 +225,9 @@ func (r *reign) run(ctx context.Context, files mirror.Source) error {
 	}
 	forget := beginCheckpoints(r.node.cfg.Mirror.CheckpointEvery, func() {
 		if err := r.alone.checkpoint(func() error { return files.FlushTimes(ctx) }); err != nil {
+			if disksFault(err) {
+				r.disk.failed(true, err)
+			}
 			r.node.log.Error("regions are kept that need no comparison any more", "error", err)
 		}
 	})
@@ -289,6 +300,9 @@ func (r *reign) unmount(ctx context.Context, files *fs.FS) (lazy bool, err error
 // mirror in sync.
 func (r *reign) drain(ctx context.Context) error {
 	if err := r.node.tree.Sync(); err != nil {
+		if recorded := r.node.store.Update(func(s *State) error { r.node.store.doubt(s, err); return nil }); recorded != nil {
+			r.node.log.Error("the disk has failed, and it cannot be recorded: verify after a restart", "error", recorded)
+		}
 		return fmt.Errorf("sync the replica: %w", err)
 	}
 	if r.log == nil {
@@ -397,6 +411,9 @@ func (r *reign) resync(req admin.ResyncRequest) (admin.ResyncResult, error) {
 func (r *reign) fill(to *admin.Status) {
 	to.Deposed = to.Role == admin.RoleMirror // stepDown has recorded it
 	to.Line, to.Mountpoint, to.Mounted = &r.line, r.mountpoint, r.mounted()
+	if text := r.disk.shown(); text != "" {
+		to.Trouble = append(to.Trouble, "the disk has failed: "+text)
+	}
 	if r.log != nil {
 		s := r.log.Status()
 		to.Mirroring = &s

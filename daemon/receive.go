@@ -327,6 +327,7 @@ type leaveError struct {
 	reason string
 	err    error     // nil if the mirror just stops
 	clean  bool      // it stops
+	told   bool      // an event tells of it already
 	at     *progress // where it stops; nil: not known
 }
 
@@ -348,6 +349,7 @@ func (r *Receiver) leave(l *leaveError) error {
 			st.Stopped = stopped
 			st.InSync, st.Reason = false, reason
 		}
+		r.cfg.Store.doubt(st, l.err)
 		return nil
 	})
 	r.mu.Lock()
@@ -365,6 +367,13 @@ func (r *Receiver) leave(l *leaveError) error {
 	}
 	if errors.Is(l.err, syscall.ENOSPC) || errors.Is(l.err, syscall.EDQUOT) {
 		r.cfg.Full()
+	}
+	switch {
+	case l.told:
+	case disksFault(l.err):
+		r.event("disk-error", reason)
+	case l.err != nil:
+		r.event("not-in-sync", reason)
 	}
 	r.cfg.Changed()
 	return err

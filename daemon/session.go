@@ -243,6 +243,9 @@ func (s *session) settle(ctx context.Context) error {
 	if err := s.r.cfg.Tree.Settle(); err != nil {
 		return err
 	}
+	if err := s.r.cfg.Store.believe(s.r.cfg.Tree); err != nil {
+		return err
+	}
 	return s.r.cfg.Keep(ctx)
 }
 

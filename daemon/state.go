@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -90,6 +91,10 @@ type State struct {
 	Paused []string `json:"paused,omitempty"`
 	// LastVerify is what the last verify of this reign has found; nil: none was.
 	LastVerify *admin.LastVerify `json:"last_verify,omitempty"`
+
+	// Doubted says that the disk has failed, so that the page cache may show of
+	// hot regions what the disk does not have (doubt.go).
+	Doubted bool `json:"doubted,omitempty"`
 
 	// Stopped is where a clean stop left the node. It is gone before the replica
 	// changes again.
@@ -168,9 +173,12 @@ type Store struct {
 	db      database
 	alive   time.Time // when it was last changed before it was opened: the node ran then
 	regions *region.Store
+	// doubted is State.Doubted where that could not be recorded.
+	doubted atomic.Bool
 
-	mu    sync.Mutex // serialises Update and guards state
-	state State      // what the file holds
+	mu      sync.Mutex // serialises Update and guards all below
+	state   State      // what the file holds
+	trouble error      // of the last Update; nil: it was recorded
 }
 
 // database is what a Store needs of a *bolt.DB. A simulation puts itself between.
@@ -246,11 +254,20 @@ func (s *Store) Update(change func(*State) error, also ...func(*bolt.Tx) error) 
 	if err := change(&next); err != nil {
 		return err
 	}
-	if err := record(s.db, &next, also...); err != nil {
-		return fmt.Errorf("record the state in %s: %w", s.dir, err)
+	s.trouble = record(s.db, &next, also...)
+	if s.trouble != nil {
+		s.trouble = fmt.Errorf("record the state in %s: %w", s.dir, s.trouble)
+		return s.trouble
 	}
 	s.state = next
 	return nil
+}
+
+// Trouble returns why the newest change could not be recorded, or nil if it was.
+func (s *Store) Trouble() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trouble
 }
 
 // Level is Update for a change by which nodes become equal to this one: what was

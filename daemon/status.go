@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -27,6 +28,9 @@ func (n *node) Status() admin.Status {
 	}
 	if r, err := n.playing(); err == nil {
 		r.fill(&s)
+	}
+	if err := n.store.Trouble(); err != nil {
+		s.Trouble = append(s.Trouble, fmt.Sprintf("what the node decides cannot be recorded: %v", err))
 	}
 	events, err := n.Events(shownEvents)
 	if err != nil {

@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -68,7 +69,19 @@ func (f *FS) admit(cancel <-chan struct{}) error {
 func (f *FS) change(cancel <-chan struct{}, o *op.Op, apply func() error) (op.Ack, error) {
 	ack, err := f.committer.Commit(kernelCtx{f.ctx, cancel}, o, apply)
 	if (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) && f.server.freeing.wait() {
-		return f.committer.Commit(kernelCtx{f.ctx, cancel}, o, apply)
+		ack, err = f.committer.Commit(kernelCtx{f.ctx, cancel}, o, apply)
 	}
+	f.failed(o.Path, o.Kind.String(), err)
 	return ack, err
+}
+
+// failed passes on what the disk has failed. That it is full is an answer like
+// any other, unless it is not the replica's disk that says so: then it comes
+// wrapped.
+func (f *FS) failed(path, call string, err error) {
+	full := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	_, bare := err.(unix.Errno) //nolint:errorlint // whether it is wrapped is the question
+	if full && !bare || errors.Is(err, unix.EIO) || errors.Is(err, unix.EROFS) {
+		f.opts.Failed(path, false, fmt.Errorf("%s %q: %w", call, path, err))
+	}
 }

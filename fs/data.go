@@ -34,6 +34,7 @@ func (f *front) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadR
 			return err
 		})
 		if err != nil && got == 0 {
+			f.failed(f.known(h.n), "read", err)
 			return nil, status(err)
 		}
 		if err != nil || n == 0 {

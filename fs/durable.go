@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -28,7 +29,10 @@ func (f *FS) sync(h *handle, dataOnly bool, remote op.Ack) op.Ack {
 	}
 	done := func(err error) {
 		if err != nil {
-			h.n.broken.Store(true)
+			if h.n.broken.CompareAndSwap(false, true) {
+				path := f.known(h.n)
+				f.opts.Failed(path, true, fmt.Errorf("fsync %q: %w", path, err))
+			}
 			err = unix.EIO
 		}
 		s.end(err)
@@ -44,6 +48,18 @@ func (f *FS) sync(h *handle, dataOnly bool, remote op.Ack) op.Ack {
 	}
 	f.syncer.Start(h.fd, dataOnly, done)
 	return s
+}
+
+// DistrustBroken has the kernel ask anew for what it knows of files whose fsync
+// has failed: their data may be another now.
+func (f *FS) DistrustBroken() {
+	f.table.mu.Lock()
+	defer f.table.mu.Unlock()
+	for _, n := range f.table.nodes {
+		if n.broken.Load() {
+			f.server.distrust(n.id)
+		}
+	}
 }
 
 func (s *syncing) end(err error) {

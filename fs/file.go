@@ -58,6 +58,7 @@ func (f *FS) open(n *inode, flags uint32, below int) (*handle, error) {
 		fd, err = p.open(below | unix.O_APPEND) // a file with the attribute 'append only'
 	}
 	if err != nil {
+		f.failed(path, "open", err)
 		return nil, f.handles.seen(err)
 	}
 	return &handle{n: n, descriptor: newDescriptor(fd), flags: flags}, nil

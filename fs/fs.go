@@ -50,6 +50,11 @@ type Options struct {
 	IdleTimes time.Duration // how long a file is left alone before its mtime travels; 0: one second
 	Debug     bool          // log every request
 
+	// Failed, if not nil, hears of every call that the disk has failed, once it
+	// has; lost says that the kernel has dropped what was written to the file. It
+	// must not wait.
+	Failed func(path string, lost bool, err error)
+
 	// Alone says that the Committer has no mirrors: no change travels and none is
 	// waited for.
 	Alone bool
@@ -97,6 +102,9 @@ func New(t *tree.Tree, c Committer, o Options) (*FS, error) {
 	}
 	if o.IdleTimes <= 0 {
 		o.IdleTimes = time.Second
+	}
+	if o.Failed == nil {
+		o.Failed = func(string, bool, error) {}
 	}
 	if o.Name == "" {
 		o.Name = t.Dir()

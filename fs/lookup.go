@@ -23,6 +23,14 @@ func (f *FS) path(n *inode) (path string, ok bool) {
 	return f.table.path(n, f.committer.Mirrored)
 }
 
+// known returns a path of n for messages. The caller does not hold names.
+func (f *FS) known(n *inode) string {
+	f.names.RLock()
+	defer f.names.RUnlock()
+	path, _ := f.path(n)
+	return path
+}
+
 // share takes names shared and returns n's path. The caller releases names.
 func (f *FS) share(n *inode) (path string) {
 	f.names.RLock()

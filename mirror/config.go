@@ -128,6 +128,9 @@ type Config struct {
 	Logger   *slog.Logger
 	// Event reports what an operator should know of, once each.
 	Event func(kind, text string)
+	// Failed, if not nil, hears of a sync of the replica that has failed: the
+	// disk may have lost what was written. It must not wait.
+	Failed func(error)
 	// Fenced is called once when a higher epoch was heard of. No op is
 	// acknowledged any more when it is called.
 	Fenced func(epoch op.Epoch, by string)

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -48,8 +47,8 @@ func (l *Log) checkpoint(ctx context.Context) error {
 		Settle: func() error { return l.source.FlushTimes(ctx) },
 		Sync: func() error {
 			err := l.cfg.Tree.Sync()
-			if err != nil {
-				l.event("disk-error", fmt.Sprintf("%v: the disk may have lost what was written; verify, and start the node again once it is mended", err))
+			if err != nil && l.cfg.Failed != nil {
+				l.cfg.Failed(err)
 			}
 			return err
 		},

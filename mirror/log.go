@@ -21,7 +21,7 @@
 //	item.go     who agrees about a difference; view.go what each has; mend.go settling it
 //	pace.go     how much of the disks work in the background may take
 //	rules.go    which paths are mirrored, and how strictly
-//	fence.go    the end of a reign
+//	fence.go    the end of a reign; lost.go what its disk has lost
 package mirror
 
 import (

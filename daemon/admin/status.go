@@ -76,6 +76,9 @@ type Status struct {
 	// Divergences are kept of what this node alone had; see package divergence.
 	Divergences *Divergences `json:"divergences,omitempty"`
 
+	// Trouble is what keeps the node's disks from doing what they should.
+	Trouble []string `json:"trouble,omitempty"`
+
 	Mirroring *mirror.Status `json:"mirroring,omitempty"`
 	Receiving *Receiving     `json:"receiving,omitempty"`
 	// Hot is how many regions would have to be compared after a crash of this node
@@ -131,6 +134,9 @@ func (s *Status) Judge() {
 		s.judgePrimary()
 	default:
 		s.judgeMirror()
+	}
+	for _, what := range s.Trouble {
+		s.fault(Degraded, "%s", what)
 	}
 }
 

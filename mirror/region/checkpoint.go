@@ -46,9 +46,7 @@ func (s *Store) Checkpoint(c Checkpoint) error {
 		}
 	}
 	if err := c.Sync(); err != nil {
-		s.mu.Lock()
-		s.lost = true
-		s.mu.Unlock()
+		s.Lost()
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	if !c.Committed(at) {
@@ -72,6 +70,14 @@ func (s *Store) Checkpoint(c Checkpoint) error {
 		return fmt.Errorf("checkpoint: record regions: %w", err)
 	}
 	return nil
+}
+
+// Lost says that a sync of the replica has failed elsewhere: whoever has heard of
+// it is the only one to.
+func (s *Store) Lost() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = true
 }
 
 // cut begins a new generation. It returns the one before the last, the position

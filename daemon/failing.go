@@ -1,0 +1,111 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/standbyfs/standbyfs/fs"
+)
+
+// failing is what a primary knows of its disk's failures. Whoever met one has
+// told its caller; what is left to do is done by watch, one after the other: to
+// say so, and, where the disk has lost what was written, to have the replica and
+// the mirrors rest on what the disk has.
+type failing struct {
+	failures chan failure // room for a few; what does not fit is more of the same
+
+	mu   sync.Mutex // guards all below
+	last string     // the newest one, "" if there was none in this reign
+	at   time.Time  // and when that was
+}
+
+type failure struct {
+	text string
+	lost bool // the kernel has dropped what was written
+}
+
+const (
+	// countsFor is how long a failure makes a node degraded: long enough to be
+	// seen by whoever watches.
+	countsFor = time.Hour
+	// sayAgain is after how long the same failure is news again.
+	sayAgain = time.Minute
+	// retryReread is how long after a failure a replica is tried to be read anew.
+	retryReread = 5 * time.Second
+)
+
+func newFailing() *failing { return &failing{failures: make(chan failure, 16)} }
+
+// failed takes a failure. It does not wait.
+func (f *failing) failed(lost bool, err error) {
+	f.mu.Lock()
+	f.last, f.at = err.Error(), time.Now()
+	f.mu.Unlock()
+	select {
+	case f.failures <- failure{err.Error(), lost}:
+	default:
+	}
+}
+
+// shown returns the newest failure as long as it counts, or "".
+func (f *failing) shown() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.at) > countsFor {
+		return ""
+	}
+	return f.last
+}
+
+// watchDisk deals with the disk's failures until ctx ends.
+func (r *reign) watchDisk(ctx context.Context, files *fs.FS) {
+	said := map[string]time.Time{}
+	for {
+		select {
+		case f := <-r.disk.failures:
+			if time.Since(said[f.text]) > sayAgain {
+				r.node.log.Error("the disk fails", "error", f.text)
+				r.node.event("disk-error", f.text)
+				clear(said)
+				said[f.text] = time.Now()
+			}
+			if f.lost {
+				r.reread(ctx, files)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reread has everybody see what the disk has: who reads the mount, and the
+// mirrors.
+func (r *reign) reread(ctx context.Context, files *fs.FS) {
+	n := r.node
+	n.store.Regions().Lost()
+	n.store.doubted.Store(true)
+	if err := n.store.Update(func(s *State) error { s.Doubted = true; return nil }); err != nil {
+		n.log.Error("the disk has failed, and it cannot be recorded: verify after a restart", "error", err)
+	}
+	for {
+		err := n.store.believe(n.tree)
+		if err == nil {
+			break
+		}
+		n.log.Error("the replica is tried to be read anew later", "error", err)
+		select {
+		case <-time.After(retryReread):
+		case <-ctx.Done():
+			return // the next start does it
+		}
+	}
+	files.DistrustBroken()
+	text := "what changed lately was read from the disk anew"
+	if r.log != nil {
+		text += ", and every mirror is compared with it"
+		r.log.Lost(fmt.Sprintf("the disk has failed, and may have lost what it was given: %s", text))
+	}
+	n.event("reread", text)
+}
