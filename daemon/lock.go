@@ -86,8 +86,8 @@ func (s *Store) ClaimReplica(replica string) error {
 			return nil
 		}
 		if state.ReplicaIno != st.Ino || !state.ReplicaBorn.Equal(born) {
-			return fmt.Errorf("state directory %s: %w (a directory with inode %d born %s, %s has inode %d born %s): give the directory that it belongs to, or remove %s to make this node start afresh",
-				s.dir, ErrOtherReplica, state.ReplicaIno, state.ReplicaBorn.Format(time.RFC3339), replica, st.Ino, born.Format(time.RFC3339), s.dir)
+			return fmt.Errorf("state directory %s: %w (a directory with inode %d born %s, %s has inode %d born %s): give the directory that it belongs to, or run `standbyfs state reset --force %s`, and this node starts afresh with what is there",
+				s.dir, ErrOtherReplica, state.ReplicaIno, state.ReplicaBorn.Format(time.RFC3339), replica, st.Ino, born.Format(time.RFC3339), replica)
 		}
 		return nil
 	})

@@ -65,7 +65,7 @@ func TestClaimReplica(t *testing.T) {
 		t.Errorf("a moved replica is still the same one: %v", err)
 	}
 	err := s.ClaimReplica(other)
-	if !errors.Is(err, ErrOtherReplica) || !strings.Contains(err.Error(), "remove "+s.Dir()+" to make this node start afresh") {
+	if !errors.Is(err, ErrOtherReplica) || !strings.Contains(err.Error(), "standbyfs state reset --force") {
 		t.Errorf("another replica: %v", err)
 	}
 }

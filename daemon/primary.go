@@ -36,7 +36,7 @@ func (n *node) begin() (term, error) {
 	adopted, lowered, ended := false, "", 0
 	err := n.store.Update(func(s *State) error {
 		if adopted = s.Role != Primary; adopted {
-			s.Volume, s.Role = newVolume(), Primary
+			s.Volume, s.Role, s.Adopts, s.ArchiveUntilJoined = newVolume(), Primary, false, false
 			s.See(op.Epoch{Number: 1, Owner: s.Node}, 1, time.Now().UTC())
 		}
 		if was := s.Policy.MinInSync; was > n.cfg.Mirror.MinInSync {

@@ -22,12 +22,12 @@ func (r *Receiver) refuse(h *wire.Hello) *wire.Refusal {
 		return refusal(wire.CodeProtocol, "%s speaks protocols %d to %d (%s), mirror %s speaks %d to %d (%s): install the same version on both",
 			h.Name, h.MinProtocol, h.Protocol, h.Software, r.name(), wire.MinProtocol, wire.Protocol, r.cfg.Software)
 	case st.Volume != "" && st.Volume != h.Volume:
-		return refusal(wire.CodeForeignVolume, "mirror %s keeps volume %s and %s serves volume %s: connect the primary that this mirror belongs to, or give the mirror an empty replica and a new state directory (now %s) to mirror the other volume",
-			r.name(), st.Volume, h.Name, h.Volume, r.cfg.Store.Dir())
+		return refusal(wire.CodeForeignVolume, "mirror %s keeps volume %s and %s serves volume %s: connect the primary that this mirror belongs to, or give the mirror an empty replica and a new state directory (now %s) to mirror the other volume; if %s lost its state and holds the same data, stop this mirror and run `standbyfs state reset --force %s`",
+			r.name(), st.Volume, h.Name, h.Volume, r.cfg.Store.Dir(), h.Name, r.cfg.Tree.Dir())
 	case h.Volume == "" || h.Next == 0 || h.Node != epoch.Owner || epoch.Number == 0:
 		return refusal(wire.CodeProtocol, "the hello of %s makes no sense: volume %q, node %s, line %s, next LSN %d", h.Name, h.Volume, h.Node, h.Line, h.Next)
 	case h.Node == st.Node:
-		return refusal(wire.CodeNotAMirror, "%s has the same node ID as this mirror, %s: its state directory was copied; remove %s to make this node start afresh", h.Name, st.Node, r.cfg.Store.Dir())
+		return refusal(wire.CodeNotAMirror, "%s has the same node ID as this mirror, %s: its state directory was copied; stop this node and run `standbyfs state reset --force %s`: it starts afresh, and its replica is compared in full", h.Name, st.Node, r.cfg.Tree.Dir())
 	case epoch.Compare(st.Epoch) < 0:
 		return higherEpoch(&st, h.Name)
 	case epoch.Compare(r.floor) < 0:
@@ -50,14 +50,14 @@ func (r *Receiver) refuse(h *wire.Hello) *wire.Refusal {
 				r.name(), s.hello.Name, now, h.Line)
 		}
 	}
-	if st.Volume == "" {
+	if st.Volume == "" && !st.Adopts {
 		name, err := firstName(r.cfg.Tree.Dir())
 		if err != nil {
 			return refusal(wire.CodeBusy, "mirror %s cannot read its replica: %v", r.name(), err)
 		}
 		if name != "" {
-			return refusal(wire.CodeNotEmpty, "replica %s of mirror %s is not empty on first use (it holds %q) and a resync would remove what is there: empty it, or give the mirror another directory",
-				r.cfg.Tree.Dir(), r.name(), name)
+			return refusal(wire.CodeNotEmpty, "replica %s of mirror %s is not empty on first use (it holds %q) and a resync would remove what is there: empty it, or give the mirror another directory, or, if this is a copy whose state is lost, stop the mirror, run `standbyfs state reset %s`, and it is compared in full",
+				r.cfg.Tree.Dir(), r.name(), name, r.cfg.Tree.Dir())
 		}
 	}
 	return nil

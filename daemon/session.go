@@ -112,7 +112,7 @@ func (s *session) answer(level *progress, refusal *wire.Refusal) *wire.Answer {
 	a := &wire.Answer{
 		Refusal: refusal, Protocol: wire.Protocol,
 		Volume: st.Volume, Node: st.Node, Name: s.r.name(), Epoch: st.Epoch,
-		InSync: st.InSync, Fresh: st.Volume == "",
+		InSync: st.InSync, Fresh: st.Volume == "" && !st.Adopts,
 		Knows: s.r.cfg.Store.Regions().Known(s.hello.Node),
 	}
 	if at := s.resume(level, &st); refusal == nil && at != nil {
@@ -170,7 +170,7 @@ func (s *session) begin(ctx context.Context, level *progress, b *wire.Begin) err
 			}
 			return nil
 		}
-		st.Volume, st.Role = h.Volume, Mirror
+		st.Volume, st.Role, st.Adopts = h.Volume, Mirror, false
 		st.InSync, st.Reason = false, "resync with "+h.Name
 		st.See(epoch, h.Next, time.Now().UTC())
 		return nil

@@ -84,7 +84,7 @@ func (n *node) beginStandby() *standby {
 // checkEmpty refuses a replica with something in it on a mirror's first use: a
 // resync would remove it. The hello of a primary is checked in the same way.
 func (n *node) checkEmpty() error {
-	if n.store.Get().Volume != "" {
+	if st := n.store.Get(); st.Volume != "" || st.Adopts {
 		return nil
 	}
 	name, err := firstName(n.cfg.Replica)
@@ -92,7 +92,7 @@ func (n *node) checkEmpty() error {
 		return fmt.Errorf("look into replica %s: %w", n.cfg.Replica, err)
 	}
 	if name != "" {
-		return fmt.Errorf("replica %s is not empty on first use (it holds %q) and a resync would remove what is there: empty it, or give the mirror another directory", n.cfg.Replica, name)
+		return fmt.Errorf("replica %s is not empty on first use (it holds %q) and a resync would remove what is there: empty it, or give the mirror another directory, or, if this is a copy whose state is lost, run `standbyfs state reset %s`, and it is compared in full", n.cfg.Replica, name, n.cfg.Replica)
 	}
 	return nil
 }

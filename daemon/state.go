@@ -92,6 +92,9 @@ type State struct {
 	// LastVerify is what the last verify of this reign has found; nil: none was.
 	LastVerify *admin.LastVerify `json:"last_verify,omitempty"`
 
+	// Adopts says that a node without a volume may become a mirror with what its
+	// replica holds: that is compared in full.
+	Adopts bool `json:"adopts,omitempty"`
 	// Doubted says that the disk has failed, so that the page cache may show of
 	// hot regions what the disk does not have (doubt.go).
 	Doubted bool `json:"doubted,omitempty"`
@@ -420,7 +423,8 @@ func openState(dir string, readOnly bool) (db *bolt.DB, state State, err error) 
 }
 
 func damaged(dir string, what any) error {
-	return fmt.Errorf("state directory %s: %w (%v): remove it to make this node start afresh: a mirror is compared in full; a primary makes a new volume of its replica, and its mirrors have to be emptied", dir, ErrDamaged, what)
+	return fmt.Errorf("state directory %s: %w (%v): `standbyfs state reset --state %s` moves it aside, and this node starts afresh with its replica as it is: a mirror is compared in full; a primary makes a new volume, so if a mirror of it is there, promote that one, and start this node as a mirror",
+		dir, ErrDamaged, what, dir)
 }
 
 // seal encodes a record with its checksum in front: bbolt has none for data.

@@ -47,6 +47,7 @@ EXIT CODES
 		newResyncCommand(),
 		newPromoteCommand(),
 		newDivergenceCommand(),
+		newStateCommand(),
 		newConfigCommand(),
 		newCACommand(),
 		newVersionCommand(),

@@ -171,7 +171,7 @@ func TestRefusesStateOfAnotherReplica(t *testing.T) {
 	if !errors.Is(err, daemon.ErrOtherReplica) {
 		t.Fatalf("starting on a copy of the replica: %v, want %v", err, daemon.ErrOtherReplica)
 	}
-	says(t, err.Error(), m.StateDir, m.Replica, "remove "+m.StateDir)
+	says(t, err.Error(), m.StateDir, m.Replica, "standbyfs state reset --force "+m.Replica)
 }
 
 func TestRefusesMirrorAsPrimary(t *testing.T) {
