@@ -34,7 +34,8 @@ func newStateResetCommand() *cobra.Command {
 replica stays as it is, and is used again:
 
   standbyfs mirror REPLICA ...   its primary compares all of it, and sends what
-                                 differs
+                                 differs; what it may lose by that is kept
+                                 first, as a divergence
   standbyfs mount REPLICA ...    it becomes a new volume; every mirror of the old
                                  one needs ` + "`standbyfs state reset --force`" + `, too
 

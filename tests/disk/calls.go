@@ -71,6 +71,38 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 	return n.LoopbackNode.Mkdir(ctx, name, mode, out)
 }
 
+// Mknod is mknod(2).
+func (n *node) Mknod(ctx context.Context, name string, mode, dev uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	if errno, fails := n.fails("mknod", name); fails {
+		return nil, errno
+	}
+	return n.LoopbackNode.Mknod(ctx, name, mode, dev, out)
+}
+
+// Symlink is symlink(2).
+func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	if errno, fails := n.fails("symlink", name); fails {
+		return nil, errno
+	}
+	return n.LoopbackNode.Symlink(ctx, target, name, out)
+}
+
+// Link is link(2); its path is the new one.
+func (n *node) Link(ctx context.Context, target fs.InodeEmbedder, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	if errno, fails := n.fails("link", name); fails {
+		return nil, errno
+	}
+	return n.LoopbackNode.Link(ctx, target.(*node).LoopbackNode, name, out)
+}
+
+// Setxattr is setxattr(2).
+func (n *node) Setxattr(ctx context.Context, attr string, data []byte, flags uint32) syscall.Errno {
+	if errno, fails := n.fails("setxattr", ""); fails {
+		return errno
+	}
+	return n.LoopbackNode.Setxattr(ctx, attr, data, flags)
+}
+
 // Rename is rename(2); its path is the old one.
 func (n *node) Rename(ctx context.Context, name string, parent fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
 	if errno, fails := n.fails("rename", name); fails {

@@ -63,6 +63,8 @@ func serve(what []string, in io.Reader, out io.Writer) error {
 	options := &fs.Options{MountOptions: fuse.MountOptions{
 		MaxWrite: 1 << 20, FsName: "standbyfs-test", DirectMountStrict: true, EnableLocks: false,
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH, // each call is to be seen
+		// As on a disk the page cache stays, whatever becomes of it below.
+		ExplicitDataCacheControl: true,
 	}}
 	server, err := fs.Mount(point, root, options)
 	if err != nil {
