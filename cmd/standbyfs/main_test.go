@@ -69,7 +69,7 @@ func TestMisuse(t *testing.T) {
 		code int
 		want string
 	}{
-		{"statsu", exitCannot, `there is no verb "statsu": did you mean "status"?`},
+		{"statsu", exitCannot, `there is no verb "statsu": did you mean "status" or "state"?`},
 		{"config chekc", exitCannot, `there is no verb "chekc": did you mean "check"?`},
 		{"mount /r", exitCannot, "MOUNTPOINT is missing (see `standbyfs mount --help`)"},
 		{"mount /r /m /x", exitCannot, `"/x" is one argument too many`},

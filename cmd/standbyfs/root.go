@@ -58,7 +58,7 @@ EXIT CODES
 func unknownVerb(cmd *cobra.Command, verb string) error {
 	meant := ""
 	if near := cmd.SuggestionsFor(verb); len(near) > 0 {
-		meant = fmt.Sprintf(": did you mean %q?", strings.Join(near, `" or "`))
+		meant = fmt.Sprintf(`: did you mean "%s"?`, strings.Join(near, `" or "`))
 	}
 	return misuse(cmd, "there is no verb %q%s", verb, meant)
 }
