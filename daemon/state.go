@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	crand "crypto/rand"
 	"encoding/binary"
 	"encoding/json"
@@ -328,7 +329,15 @@ func makeStateFile(dir string) error {
 	var id [8]byte
 	crand.Read(id[:])
 	node := op.NodeID(binary.LittleEndian.Uint64(id[:]) | 1) // never zero
-	if err := errors.Join(record(db, &State{Node: node}), db.Close()); err != nil {
+	made := db.Update(func(tx *bolt.Tx) error {
+		for _, name := range buckets() {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(made, record(db, &State{Node: node}), db.Close()); err != nil {
 		return err
 	}
 	if err := allocate(fresh); err != nil {
@@ -405,21 +414,43 @@ func openState(dir string, readOnly bool) (db *bolt.DB, state State, err error) 
 		return nil, State{}, damaged(err)
 	}
 	err = db.View(func(tx *bolt.Tx) error {
-		b := tx.Bucket(nodeBucket)
-		if b == nil {
-			return damaged("no state in it")
-		}
-		if state, err = unseal(b.Get(stateKey)); err != nil {
+		if err := complete(tx); err != nil {
 			return damaged(err)
 		}
-		if b := tx.Bucket(eventBucket); b != nil {
-			if err := b.ForEach(func(_, v []byte) error { _, err := decodeEvent(v); return err }); err != nil {
-				return damaged(err)
-			}
+		if state, err = unseal(tx.Bucket(nodeBucket).Get(stateKey)); err != nil {
+			return damaged(err)
+		}
+		err := tx.Bucket(eventBucket).ForEach(func(_, v []byte) error { _, err := decodeEvent(v); return err })
+		if err != nil {
+			return damaged(err)
 		}
 		return nil
 	})
+	if err == nil {
+		if _, regions := region.Open(db); regions != nil { // here for the panics
+			err = damaged(regions)
+		}
+	}
 	return db, state, err
+}
+
+// buckets are the names of all that a state has.
+func buckets() [][]byte { return append([][]byte{nodeBucket, eventBucket}, region.Buckets()...) }
+
+// complete makes sure that all buckets are there and nothing else: one whose name
+// is damaged would be missing, and its regions would not be compared.
+func complete(tx *bolt.Tx) error {
+	for _, name := range buckets() {
+		if tx.Bucket(name) == nil {
+			return fmt.Errorf("it has no %q", name)
+		}
+	}
+	return tx.ForEach(func(name []byte, _ *bolt.Bucket) error {
+		if !slices.ContainsFunc(buckets(), func(known []byte) bool { return bytes.Equal(known, name) }) {
+			return fmt.Errorf("it has something named %q", name)
+		}
+		return nil
+	})
 }
 
 func damaged(dir string, what any) error {

@@ -24,6 +24,10 @@ var (
 	errRecord = errors.New("a record of a region is damaged")
 )
 
+// Buckets are the names of all that a Store has in its file. They are there from
+// the beginning, so that one that is missing is a damage.
+func Buckets() [][]byte { return [][]byte{hotBucket, staleBucket} }
+
 const keyHead = 9
 
 func (u unit) key() []byte {

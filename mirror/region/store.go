@@ -314,6 +314,9 @@ func (s *Store) Forget(update func(also func(*bolt.Tx) error) error) error {
 					return err
 				}
 			}
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
 		}
 		return nil
 	}, func() {
