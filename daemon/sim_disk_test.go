@@ -42,29 +42,43 @@ type simChange struct {
 	safe bool
 }
 
-// note takes down an op that was applied.
-func (d *simDisk) note(t *tree.Tree, o *op.Op) {
-	copied := *o
-	copied.Data = append([]byte(nil), o.Data...)
-	copied.Xattrs = append([]op.Xattr(nil), o.Xattrs...)
-	for i, x := range copied.Xattrs {
-		copied.Xattrs[i].Value = append([]byte(nil), x.Value...)
-	}
-	copied.Names = append([]string(nil), o.Names...)
-	c := &simChange{op: &copied}
-	path := o.Path
+// note takes down an op that was applied. What a copy has copied is written: what
+// it was copied from may be lost.
+func (d *simDisk) note(t *tree.Tree, o *op.Op) error {
+	var file uint64
+	path, ops := o.Path, []*op.Op{copied(o)}
 	switch o.Kind {
 	case op.CopyRange:
-		path = o.Path2
+		path, ops = o.Path2, nil
+		err := t.PutRange(path, o.Off2, o.Len, func(o *op.Op) error {
+			ops = append(ops, copied(o))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		ops = append(ops, &op.Op{Kind: op.SetAttr, Path: path, Attr: o.Attr})
 		fallthrough
 	case op.Write, op.Truncate, op.Fallocate:
 		if st, err := t.Stat(path); err == nil {
-			c.file = st.Ino
+			file = st.Ino
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.changes = append(d.changes, c)
+	for _, o := range ops {
+		d.changes = append(d.changes, &simChange{op: o, file: file})
+	}
+	return nil
+}
+
+func copied(o *op.Op) *op.Op {
+	c := *o
+	c.Data, c.Names, c.Xattrs = slices.Clone(o.Data), slices.Clone(o.Names), slices.Clone(o.Xattrs)
+	for i, x := range c.Xattrs {
+		c.Xattrs[i].Value = slices.Clone(x.Value)
+	}
+	return &c
 }
 
 // mark is how many changes a sync that begins now covers.
@@ -202,7 +216,9 @@ func (p *simProcess) around(o *op.Op, do func() error) error {
 		}
 		err := do()
 		if err == nil || !p.strict.Load() { // a lenient one may have done something
-			disk.note(p.n.tree, o)
+			if noted := disk.note(p.n.tree, o); noted != nil && err == nil {
+				p.of.sim.fail("%v: %v", o, noted)
+			}
 		}
 		return err
 	})

@@ -177,6 +177,7 @@ func (p *simProcess) die(where string) {
 		return
 	}
 	p.dead = true
+	p.of.sim.died()
 	how := map[bool]string{true: "loses its power", false: "is killed"}[p.power]
 	p.of.sim.say("%s %s, at: %s", p.of.name, how, where)
 	p.of.power, p.of.must = p.power, must

@@ -108,22 +108,22 @@ var traces = []trace{
 func TestTraces(t *testing.T) {
 	for _, tr := range traces {
 		t.Run(tr.rule, func(t *testing.T) {
-			if failed, log := tr.run(t, false); len(failed) > 0 {
-				t.Errorf("%s\n%s", strings.Join(failed, "\n"), strings.Join(log, "\n"))
+			if s := tr.run(t, false); len(s.failed) > 0 {
+				t.Errorf("%s\n%s", strings.Join(s.failed, "\n"), strings.Join(s.log, "\n"))
 			}
 		})
 		if tr.lie == nil {
 			continue
 		}
 		t.Run(tr.rule+" broken", func(t *testing.T) {
-			if failed, log := tr.run(t, true); len(failed) == 0 {
-				t.Errorf("nothing was noticed:\n%s", strings.Join(log, "\n"))
+			if s := tr.run(t, true); len(s.failed) == 0 {
+				t.Errorf("nothing was noticed:\n%s", strings.Join(s.log, "\n"))
 			}
 		})
 	}
 }
 
-func (tr *trace) run(t *testing.T, lie bool) (failed, log []string) {
+func (tr *trace) run(t *testing.T, lie bool) *simulation {
 	return inBubble(t, func(dir string) *simulation {
 		s := bareSimulation(dir, 1)
 		s.policy = Mirroring{

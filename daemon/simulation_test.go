@@ -59,6 +59,7 @@ type simulation struct {
 	floor    simCounts // acknowledged, and not to be lost
 	next     simCounts
 	barriers int
+	deaths   int
 	log      []string
 	failed   []string
 }
@@ -87,6 +88,12 @@ func (s *simulation) failLocked(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	s.failed = append(s.failed, text)
 	s.log = append(s.log, fmt.Sprintf("%8.3f FAILED: %s", time.Since(s.began).Seconds(), text))
+}
+
+func (s *simulation) died() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaths++
 }
 
 // logger is where a node logs to.
@@ -368,7 +375,17 @@ func (s *simulation) mend() {
 	}
 	time.Sleep(time.Second)
 	s.crownAll(false)
-	if p := chief.alive.Load(); p == nil || !p.reigns() || s.highest().Compare(p.epoch) > 0 {
+	p := chief.alive.Load()
+	if p != nil && p.reigns() && s.highest().Compare(p.epoch) > 0 {
+		// Fenced by a promotion that was given up.
+		chief.stop()
+		if err := chief.start(Mirror); err != nil {
+			s.fail("%v", err)
+		}
+		time.Sleep(time.Second)
+		p = chief.alive.Load()
+	}
+	if p == nil || !p.reigns() {
 		s.promote(chief, true)
 	}
 }
@@ -402,7 +419,12 @@ func (s *simulation) compare() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), simCalm)
 	defer cancel()
-	if err := p.reign.waitInSync(ctx, len(s.nodes)-1); err != nil {
+	err := p.reign.waitInSync(ctx, len(s.nodes)-1)
+	for err != nil && ctx.Err() == nil { // somebody was expelled meanwhile, for what happened before
+		time.Sleep(time.Second)
+		err = p.reign.waitInSync(ctx, len(s.nodes)-1)
+	}
+	if err != nil {
 		s.fail("not in sync within %v: %v; %+v", simCalm, err, p.reign.log.Status())
 		return
 	}
@@ -455,7 +477,7 @@ func simRounds(t *testing.T, n int) (first uint64, rounds int) {
 
 // simulate runs a round, on disks that lie, and returns what failed, with
 // everything that happened.
-func simulate(t *testing.T, seed uint64, lie func(*simLies)) (failed, log []string) {
+func simulate(t *testing.T, seed uint64, lie func(*simLies)) *simulation {
 	return inBubble(t, func(dir string) *simulation {
 		s := newSimulation(dir, seed)
 		for _, n := range s.nodes {
@@ -469,7 +491,7 @@ func simulate(t *testing.T, seed uint64, lie func(*simLies)) (failed, log []stri
 }
 
 // inBubble runs a simulation in a bubble of its own.
-func inBubble(t *testing.T, run func(dir string) *simulation) (failed, log []string) {
+func inBubble(t *testing.T, run func(dir string) *simulation) *simulation {
 	// Timers that yamux keeps in a pool must not go from one bubble to the next.
 	runtime.GC()
 	runtime.GC()
@@ -478,13 +500,11 @@ func inBubble(t *testing.T, run func(dir string) *simulation) (failed, log []str
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	synctest.Test(t, func(t *testing.T) {
-		s := run(dir)
-		failed, log = s.failed, s.log
-	})
+	var s *simulation
+	synctest.Test(t, func(*testing.T) { s = run(dir) })
 	runtime.GC()
 	runtime.GC()
-	return failed, log
+	return s
 }
 
 // TestSimulation: whatever happens, nothing is lost that was acknowledged, and
@@ -492,11 +512,19 @@ func inBubble(t *testing.T, run func(dir string) *simulation) (failed, log []str
 func TestSimulation(t *testing.T) {
 	first, rounds := simRounds(t, 20)
 	began := time.Now()
+	barriers, deaths, reigns, promised := 0, 0, 0, 0
 	for i := range rounds {
 		seed := first + uint64(i)
-		if failed, log := simulate(t, seed, nil); len(failed) > 0 || os.Getenv("LOG") != "" {
-			t.Logf("SEED=%d:\n%s", seed, strings.Join(log, "\n"))
-			for _, f := range failed {
+		s := simulate(t, seed, nil)
+		barriers, deaths = barriers+s.barriers, deaths+s.deaths
+		for _, r := range s.reigns[1:] {
+			if reigns++; r.promised {
+				promised++
+			}
+		}
+		if len(s.failed) > 0 || os.Getenv("LOG") != "" {
+			t.Logf("SEED=%d:\n%s", seed, strings.Join(s.log, "\n"))
+			for _, f := range s.failed {
 				t.Errorf("SEED=%d: %s", seed, f)
 			}
 			if t.Failed() {
@@ -504,7 +532,8 @@ func TestSimulation(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d rounds from SEED=%d on, %v each", rounds, first, time.Since(began)/time.Duration(rounds))
+	t.Logf("%d rounds from SEED=%d on, %v each: %d barriers acknowledged, %d deaths, %d promotions, of which %d promised everything",
+		rounds, first, time.Since(began)/time.Duration(rounds), barriers, deaths, reigns, promised)
 }
 
 // TestSimulationNotices: the simulation finds out about nodes that break the
@@ -521,8 +550,8 @@ func TestSimulationNotices(t *testing.T) {
 			// Most are noticed in the first ten rounds from here on.
 			const first, most = 20, 400
 			for seed := uint64(first); seed < first+most; seed++ {
-				if failed, _ := simulate(t, seed, broken.lie); len(failed) > 0 {
-					t.Logf("SEED=%d: %s", seed, failed[0])
+				if s := simulate(t, seed, broken.lie); len(s.failed) > 0 {
+					t.Logf("SEED=%d: %s", seed, s.failed[0])
 					return
 				}
 			}
