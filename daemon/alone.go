@@ -69,7 +69,7 @@ func (a *alone) look(path string) (region.Stat, error) { return look(a.tree, pat
 // look tells what stands at a path, for what an op is about to change.
 func look(t *tree.Tree, path string) (region.Stat, error) {
 	st, err := t.Stat(path)
-	return region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size}, err
+	return region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size, Ino: st.Ino}, err
 }
 
 // checkpoint moves what was changed to the maps of all others: each of them

@@ -21,7 +21,7 @@ func (l *Log) heat(o *op.Op) (region.Ticket, error) {
 
 func (l *Log) look(path string) (region.Stat, error) {
 	st, err := l.cfg.Tree.Stat(path)
-	return region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size}, err
+	return region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size, Ino: st.Ino}, err
 }
 
 // checkpoints makes one every CheckpointEvery, until ctx ends.

@@ -20,6 +20,7 @@ type hotSet struct {
 	// made holds directories that were made a while ago at most, by generation.
 	// What is made in one of them is recorded by one mark of it whole.
 	made map[string]uint64
+	kin  kin
 	// wide counts this generation's new marks of directories at and below each
 	// path.
 	wide map[string]int
@@ -41,7 +42,7 @@ const (
 )
 
 func newHotSet() hotSet {
-	return hotSet{Set: NewSet(), gen: 1, made: make(map[string]uint64), wide: make(map[string]int)}
+	return hotSet{Set: NewSet(), gen: 1, made: make(map[string]uint64), kin: make(kin), wide: make(map[string]int)}
 }
 
 // enter begins an op that touches marks, if all of them are recorded.

@@ -7,6 +7,7 @@
 //	region.go   the regions themselves
 //	set.go      a bounded set of them
 //	touch.go    which of them an op is about to change
+//	kin.go      names that are of one file
 //	hotset.go   those that are being changed, by generations
 //	store.go    hot set and stale maps, in memory and on disk
 //	record.go   their form on disk

@@ -67,7 +67,10 @@ func Open(db Database) (*Store, error) {
 type Ticket struct {
 	store *Store
 	gen   uint64
-	made  string // the directory it makes
+	// What it does to names.
+	kind        op.Kind
+	arg         uint32
+	path, path2 string
 }
 
 // Begin makes sure that what o is about to change is recorded as hot, and
@@ -79,14 +82,17 @@ func (s *Store) Begin(o *op.Op, look Look) (Ticket, error) {
 	if t.n == 0 {
 		return Ticket{}, nil
 	}
+	if t.left != "" {
+		t.add(s.survivor(&t, look))
+	}
 	marks := t.all()
 	for {
 		s.mu.Lock()
 		if s.hot.enter(marks) {
 			ticket := Ticket{store: s, gen: s.hot.gen}
 			s.mu.Unlock()
-			if o.Kind == op.Mkdir {
-				ticket.made = o.Path
+			if k := o.Kind; k == op.Mkdir || k == op.Link || k == op.PutLink || k == op.Unlink || k == op.Rename {
+				ticket.kind, ticket.arg, ticket.path, ticket.path2 = k, o.Arg, o.Path, o.Path2
 			}
 			return ticket, nil
 		}
@@ -108,6 +114,21 @@ func (s *Store) Begin(o *op.Op, look Look) (Ticket, error) {
 	}
 }
 
+// survivor returns the mark of a file that keeps other names than the one that
+// goes. By one of them a repair finds all. Where none is known any file may be
+// meant.
+func (s *Store) survivor(t *touched, look Look) Mark {
+	s.mu.Lock()
+	names := slices.Collect(s.hot.kin.of(t.left))
+	s.mu.Unlock()
+	for _, other := range names {
+		if st, err := look(other); err == nil && st.Ino == t.ino {
+			return Mark{Path: other, To: End}
+		}
+	}
+	return Everything
+}
+
 // Leave says that the op has taken effect at position at, or, with 0, that it
 // has none.
 func (t Ticket) Leave(at op.LSN) {
@@ -117,8 +138,12 @@ func (t Ticket) Leave(at op.LSN) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t.made != "" && at > 0 {
-		s.hot.newDirectory(t.made)
+	switch {
+	case at == 0:
+	case t.kind == op.Mkdir:
+		s.hot.newDirectory(t.path)
+	case t.kind != op.Invalid:
+		s.hot.kin.follow(t.kind, t.arg, t.path, t.path2)
 	}
 	s.hot.leave(t.gen, at)
 }

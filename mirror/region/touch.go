@@ -14,16 +14,20 @@ type Stat struct {
 	Mode  uint32 // type and permissions
 	Links uint32 // names
 	Size  int64  // bytes
+	Ino   uint64
 }
 
 // maxTouched is how many marks one op makes at most.
-const maxTouched = 5
+const maxTouched = 6
 
 // touched are the marks of one op. It is a value, so that no op has to
 // allocate.
 type touched struct {
 	marks [maxTouched]Mark
 	n     int
+	// left is a name that goes, of a file that has others.
+	left string
+	ino  uint64 // of that file
 }
 
 func (t *touched) add(m Mark) {
@@ -65,13 +69,17 @@ func touch(o *op.Op, look Look) touched {
 		return t
 	}
 	switch o.Kind {
-	case op.Create, op.Mkdir, op.Mknod, op.Symlink, op.Unlink, op.Rmdir:
+	case op.Create, op.Mkdir, op.Mknod, op.Symlink, op.Rmdir:
 		t.entriesOf(o.Path)
+	case op.Unlink:
+		t.entriesOf(o.Path)
+		t.leaves(o.Path, look)
 	case op.Link:
 		if o.Path != "" {
 			t.add(Mark{Path: o.Path}) // it has one name more
 		}
 		t.entriesOf(o.Path2)
+		t.moved(o.Path2, seen(look, o.Path))
 	case op.Rename:
 		t.rename(o, look)
 	case op.Write:
@@ -114,6 +122,19 @@ func (t *touched) rename(o *op.Op, look Look) {
 			continue // nothing comes to the old name
 		}
 		t.moved(path, seen(look, other))
+		if o.Arg&unix.RENAME_EXCHANGE == 0 {
+			t.leaves(path, look)
+		}
+	}
+}
+
+// leaves notes that the name path goes. If the file has others they are as
+// suspect as it was: what is marked of it stands under a name that is not there
+// any more, and a mirror that still ties the two would take what is written to
+// the next file of that name for theirs.
+func (t *touched) leaves(path string, look Look) {
+	if st, err := look(path); err == nil && st.Links > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		t.left, t.ino = path, st.Ino
 	}
 }
 
