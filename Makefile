@@ -37,8 +37,9 @@ check: ## go vet and gofmt
 lint: $(LINT) ## golangci-lint, with the import rules of ARCHITECTURE.md
 	$(LINT) run ./...
 
-unit: fuse disk-programs ## all tests but the suites and those with servers, with the race detector (but for the model, which is one search)
+unit: fuse disk-programs ## all tests but the suites and those with servers, with the race detector (but for the model, which is one search, and simulated nodes)
 	$(GO) test -timeout $(TIMEOUT) ./mirror/model
+	$(GO) test -timeout $(TIMEOUT) -run '^Test(Simulation|SimulationNotices|Traces)$$' ./daemon
 	$(GO) test -race -timeout $(TIMEOUT) $$($(GO) list ./... | grep -v -e /tests/zodb -e /tests/servers -e /tests/suites -e /mirror/model)
 
 end-to-end: servers-installed fuse ## rounds of kills under ZEO and other servers, with real processes; ZODB's and ZEO's own tests

@@ -1,3 +1,6 @@
+// One simulated process after the other, and far too slow with the race detector.
+//go:build !race
+
 package daemon
 
 import (

@@ -1,3 +1,6 @@
+// One simulated process after the other, and far too slow with the race detector.
+//go:build !race
+
 package daemon
 
 import (
@@ -233,7 +236,7 @@ func (p *simProcess) run(ctx context.Context) error {
 
 // rule is node.reign without a mount.
 func (p *simProcess) rule(ctx context.Context, t term, promoted bool) error {
-	r := &reign{node: p.n, line: t.line, mountpoint: t.mountpoint, peers: len(t.peers), synced: len(t.peers)}
+	r := &reign{node: p.n, line: t.line, mountpoint: t.mountpoint, peers: len(t.peers), synced: len(t.peers), disk: newFailing()}
 	committer, err := r.committer(t)
 	if err != nil {
 		t.begun(err)

@@ -1,3 +1,6 @@
+// One simulated process after the other, and far too slow with the race detector.
+//go:build !race
+
 package daemon
 
 import (
@@ -106,6 +109,9 @@ var traces = []trace{
 }
 
 func TestTraces(t *testing.T) {
+	if byItself(t) {
+		return
+	}
 	for _, tr := range traces {
 		t.Run(tr.rule, func(t *testing.T) {
 			if s := tr.run(t, false); len(s.failed) > 0 {

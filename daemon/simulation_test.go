@@ -1,3 +1,6 @@
+// One simulated process after the other, and far too slow with the race detector.
+//go:build !race
+
 package daemon
 
 import (
@@ -510,6 +513,9 @@ func inBubble(t *testing.T, run func(dir string) *simulation) *simulation {
 // TestSimulation: whatever happens, nothing is lost that was acknowledged, and
 // once all is healed all replicas are equal.
 func TestSimulation(t *testing.T) {
+	if byItself(t) {
+		return
+	}
 	first, rounds := simRounds(t, 20)
 	began := time.Now()
 	barriers, deaths, reigns, promised := 0, 0, 0, 0
@@ -539,6 +545,9 @@ func TestSimulation(t *testing.T) {
 // TestSimulationNotices: the simulation finds out about nodes that break the
 // rules.
 func TestSimulationNotices(t *testing.T) {
+	if byItself(t) {
+		return
+	}
 	for _, broken := range []struct {
 		rule string
 		lie  func(*simLies)
