@@ -46,6 +46,19 @@
 // begin with a byte that has a bit for each of them, in the order mode, owner,
 // device, size, atime, mtime, inode flags. See encode.go.
 //
+// # Hello and repair
+//
+// On the control stream the primary says Hello, the mirror Answer, the primary
+// Begin, the mirror Begun. Unless the mirror resumes, and if it knows the primary
+// (Answer.Knows), it then sends its half of what has to be compared, in one or
+// more Regions. What follows of the repair are ops on the log stream: Put,
+// PutLink and PutNames make the mirror's object so; Check has digests of a file's
+// regions and Survey one of each small child of a directory, which the mirror
+// compares when it applies them, and reports what differs before the ack that
+// covers them. A Put with the flag Partial is of an object of which only a part
+// is looked at: where the mirror had to make it anew it reports that, and gets
+// all of it.
+//
 // A View (view.go) is a call: a primary that compares replicas, or mends its own,
 // asks what a node has at a path. Ops in it are frames with position zero.
 //
