@@ -101,26 +101,26 @@ func (h *hotSet) want(marks []Mark) {
 			continue
 		}
 		m = h.ahead(h.widest(m))
-		h.Add(m)
+		h.addIn(m, h.gen)
 	}
 }
 
 // widest returns the mark that stands for m where a directory above it was made
 // lately, or has many of its kind below it.
 func (h *hotSet) widest(m Mark) Mark {
-	dir := m.Path
+	dir, wide := m.Path, false
 	if m.Scope == Object && dir != op.Root {
 		dir, _ = op.SplitPath(dir)
 	}
 	if _, ok := h.made[dir]; ok {
-		return Mark{Path: dir, Scope: Tree}
-	}
-	if m.Scope != Entries {
+		m = Mark{Path: dir, Scope: Tree}
+	} else if m.Scope != Entries {
 		return m
 	}
 	for p := dir; p != op.Root; p, _ = op.SplitPath(p) {
-		if h.wide[p]++; h.wide[p] >= maxWide && m.Scope != Tree {
-			m = Mark{Path: p, Scope: Tree}
+		// The deepest one that has so many.
+		if h.wide[p]++; h.wide[p] >= maxWide && !wide {
+			m, wide = Mark{Path: p, Scope: Tree}, true
 		}
 	}
 	return m

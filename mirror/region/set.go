@@ -17,9 +17,12 @@ const Extent = 4 << 20
 const (
 	maxUnits   = 8192 // in all: 32 GiB of extents
 	maxSmall   = 32   // children of a directory with attributes of their own: beyond, Entries
-	maxFiles   = 256  // children with data of their own: beyond, Children
+	maxFiles   = 1024 // children with data of their own: beyond, Children
 	maxPathLen = 16 << 10
 )
+
+// coversFor is for how many generations a Tree unit covers what is done in it.
+const coversFor = 2
 
 // kind says what a unit is. The numbers are part of the format of the records.
 type kind uint8
@@ -44,11 +47,18 @@ type unit struct {
 // touched, in generations, and what has changed since that was last recorded.
 // A unit covers nothing before it is recorded. Set is pure bookkeeping, and has
 // no lock.
+//
+// A Tree unit covers for a few generations only. It is made where much happens at
+// once, a tree unpacked or moved; what goes on there afterwards is recorded more
+// exactly, and the unit can be forgotten. But one that stands for more detail
+// than the set can hold covers as long as it is touched.
 type Set struct {
 	units map[unit]uint64  // generation; 0: not recorded yet
 	log   []change         // not recorded yet, in order
 	tails map[string]int64 // the n of each file's tail unit
 	trees int              // units of kind tree
+	born  map[unit]uint64  // when a tree unit was recorded that covers for a while
+	full  map[unit]bool    // tree units that made room
 	small map[string]int   // attribute units of each directory's children
 	large map[string]int   // extent and tail units of each directory's children
 }
@@ -62,7 +72,7 @@ type change struct {
 // NewSet returns an empty set.
 func NewSet() *Set {
 	return &Set{
-		units: make(map[unit]uint64), tails: make(map[string]int64),
+		units: make(map[unit]uint64), born: make(map[unit]uint64), full: make(map[unit]bool), tails: make(map[string]int64),
 		small: make(map[string]int), large: make(map[string]int),
 	}
 }
@@ -171,6 +181,9 @@ func (s *Set) touchUnit(u unit, gen uint64) bool {
 
 func (s *Set) touch(u unit, gen uint64) bool {
 	was, ok := s.units[u]
+	if b, young := s.born[u]; young && gen > b+coversFor {
+		return false
+	}
 	if ok && was > 0 && was < gen {
 		s.units[u] = gen
 	}
@@ -179,8 +192,11 @@ func (s *Set) touch(u unit, gen uint64) bool {
 
 // Add puts m into the set, or what stands for it where there is too much
 // detail. It covers what it covers once it is recorded.
-func (s *Set) Add(m Mark) {
-	if s.Touch(m, 0) {
+func (s *Set) Add(m Mark) { s.addIn(m, 0) }
+
+// addIn is Add at a generation: what covers no more by then does not count.
+func (s *Set) addIn(m Mark, gen uint64) {
+	if s.Touch(m, gen) {
 		return
 	}
 	m = s.widened(m.bounded())
@@ -266,7 +282,9 @@ func (s *Set) makeRoom(m Mark) {
 	for len(s.units)+1+int(m.extents()) > maxUnits {
 		path := s.crowded()
 		s.Drop(func(u Mark, _ uint64) bool { return op.Within(u.Path, path) })
-		s.add(unit{path: path, kind: tree})
+		u := unit{path: path, kind: tree}
+		s.add(u)
+		s.full[u] = true
 	}
 }
 
@@ -327,6 +345,8 @@ func (s *Set) remove(u unit) {
 		return
 	}
 	delete(s.units, u)
+	delete(s.born, u)
+	delete(s.full, u)
 	if u.kind == tail {
 		delete(s.tails, u.path)
 	}
@@ -339,6 +359,9 @@ func (s *Set) recorded(n int, gen uint64) {
 	for _, c := range s.log[:n] {
 		if was, ok := s.units[c.unit]; ok && !c.gone && was == 0 {
 			s.units[c.unit] = gen
+			if c.unit.kind == tree && !s.full[c.unit] {
+				s.born[c.unit] = gen
+			}
 		}
 	}
 	s.log = append(s.log[:0], s.log[n:]...)

@@ -353,6 +353,38 @@ func TestFewRecords(t *testing.T) {
 	if most := 6 * one; untar > most {
 		t.Errorf("1,000 new directories took %d page writes, one record takes %d", untar, one)
 	}
+	// One that takes so long that its mark does not cover any more.
+	for range 5 {
+		f.checkpoint()
+	}
+	untar = records(f, func() {
+		for i := range 5000 {
+			dir := fmt.Sprintf("src/more%d", i)
+			f.do(&op.Op{Kind: op.Mkdir, Path: dir})
+			f.do(&op.Op{Kind: op.Create, Path: dir + "/f"})
+		}
+	})
+	if most := int64(3 * maxWide); untar > 3*most {
+		t.Errorf("5,000 more took %d page writes, one record takes %d", untar, one)
+	}
+}
+
+// A tree that was unpacked is hot as a whole for a while. What goes on in it for
+// longer is hot where it is.
+func TestTreesAreRefined(t *testing.T) {
+	f := newFixture(t)
+	f.do(&op.Op{Kind: op.Mkdir, Path: "db"})
+	f.do(&op.Op{Kind: op.Create, Path: "db/file"})
+	f.checkpoint()
+	f.do(write4K("db/file", 100*Extent))
+	f.hot(Mark{Path: ".", Scope: Entries}, Mark{Path: "db", Scope: Tree})
+	for range 10 {
+		f.do(write4K("db/file", 100*Extent))
+		f.checkpoint()
+	}
+	f.hot(Mark{Path: "db/file", From: 100 * Extent, To: 101 * Extent})
+	f.crash()
+	f.hot(Mark{Path: "db/file", From: 100 * Extent, To: 101 * Extent})
 }
 
 func TestForgetAll(t *testing.T) {
