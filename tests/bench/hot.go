@@ -171,6 +171,11 @@ func (p *place) startHot(ctx context.Context, name string, pairs int, prepare fu
 		if err := s.endNodes(); err != nil {
 			return err
 		}
+		// Without checkpoints a mark of everything covers for as long as the bench
+		// runs; with them it would soon be refined.
+		for i := range s.nodes {
+			s.nodes[i].args = append(s.nodes[i].args, "--checkpoint-every", "1h")
+		}
 		for _, dir := range s.states() {
 			if err := prepare(dir); err != nil {
 				return err
