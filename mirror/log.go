@@ -77,9 +77,9 @@ type Log struct {
 
 	resyncPace, verifyPace pace
 
-	memberMu sync.Mutex // serialises decisions about the set; held over Register.Decide, taken before mu
-	verifyMu sync.Mutex // one verify at a time; taken before all others
-	verify   *verify    // the one that runs; guarded by mu
+	memberMu sync.Mutex    // serialises decisions about the set; held over Register.Decide, taken before mu
+	verifies chan struct{} // holds a token while a verify runs; put in before any lock is taken
+	verify   *verify       // the one that runs; guarded by mu
 
 	source Source // set by Run before any peer is started
 }
@@ -100,13 +100,14 @@ func New(cfg Config) (*Log, error) {
 		shortage = fmt.Errorf("below min_in_sync %d, whether all mirrors have this op is unknown: %w", cfg.MinInSync, op.ErrShortage)
 	}
 	l := &Log{
-		cfg:   cfg,
-		rules: rules,
-		sync:  newInSync(cfg.Set, cfg.MinInSync, shortage),
-		start: time.Now(),
-		ring:  newRing(cfg.RingBytes),
-		news:  make(chan struct{}),
-		room:  make(chan struct{}),
+		cfg:      cfg,
+		rules:    rules,
+		sync:     newInSync(cfg.Set, cfg.MinInSync, shortage),
+		start:    time.Now(),
+		ring:     newRing(cfg.RingBytes),
+		news:     make(chan struct{}),
+		verifies: make(chan struct{}, 1),
+		room:     make(chan struct{}),
 
 		resyncPace: newPace(cfg.ResyncRate), verifyPace: newPace(cfg.VerifyRate),
 	}

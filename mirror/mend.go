@@ -40,10 +40,10 @@ var ErrChanged = errors.New("it has changed since it was verified: verify again"
 //     that is right, while no op at all is ordered. That is no op: for those who
 //     are right nothing changes.
 func (l *Log) Mend(ctx context.Context, choices []Choice) ([]Mended, error) {
-	if !l.verifyMu.TryLock() {
-		return nil, errVerifying
+	if err := l.beginVerify(ctx); err != nil {
+		return nil, err
 	}
-	defer l.verifyMu.Unlock()
+	defer func() { <-l.verifies }()
 	if err := l.fence.check(); err != nil {
 		return nil, fmt.Errorf("repair: %w", err)
 	}

@@ -52,10 +52,10 @@ func (v *verifying) lost(why string) {
 //
 // With versions the report also says who has which version of what differs.
 func (l *Log) Verify(ctx context.Context, versions bool) (*VerifyReport, error) {
-	if !l.verifyMu.TryLock() {
-		return nil, errVerifying
+	if err := l.beginVerify(ctx); err != nil {
+		return nil, err
 	}
-	defer l.verifyMu.Unlock()
+	defer func() { <-l.verifies }()
 	if err := l.fence.check(); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
@@ -230,6 +230,24 @@ func (v *verify) content(ctx context.Context, path string, size int64) error {
 }
 
 var errNobody = errors.New("no mirror is left to compare")
+
+// patience is how long a verify waits for one that runs: one whose caller has
+// gone away is given up soon.
+const patience = 5 * time.Second
+
+// beginVerify makes sure that this is the only verify.
+func (l *Log) beginVerify(ctx context.Context) error {
+	wait := time.NewTimer(patience)
+	defer wait.Stop()
+	select {
+	case l.verifies <- struct{}{}:
+		return nil
+	case <-wait.C:
+		return errVerifying
+	case <-ctx.Done():
+		return fmt.Errorf("verify: %w", context.Cause(ctx))
+	}
+}
 
 // errVerifying answers a second verify.
 var errVerifying = errors.New("a verify runs already: wait until it is through, status shows how far it is")
