@@ -8,6 +8,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/mirror/region"
 )
 
@@ -17,6 +18,7 @@ import (
 type alone struct {
 	regions *region.Store // nil: nobody ever had a copy
 	tree    *tree.Tree
+	look    region.Look
 	newest  atomic.Uint64 // changes so far, the stand-in for positions
 
 	gate   sync.RWMutex // held shared while an op is applied; guards fenced
@@ -33,7 +35,7 @@ func (a *alone) Admit(context.Context) error {
 // newAlone returns the Committer of a reign without mirrors. Where no node has a
 // map here a later mirror is compared as a whole, and nothing need be recorded.
 func newAlone(regions *region.Store, t *tree.Tree) *alone {
-	a := &alone{tree: t}
+	a := &alone{tree: t, look: mirror.Look(t)}
 	if len(regions.Nodes()) > 0 {
 		a.regions = regions
 		regions.Restart(1)
@@ -64,24 +66,16 @@ func (a *alone) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack,
 	return op.Done, nil
 }
 
-func (a *alone) look(path string) (region.Stat, error) { return look(a.tree, path) }
-
-// look tells what stands at a path, for what an op is about to change.
-func look(t *tree.Tree, path string) (region.Stat, error) {
-	st, err := t.Stat(path)
-	return region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size, Ino: st.Ino}, err
-}
-
-// checkpoint moves what was changed to the maps of all others: each of them
-// lacks it (RULES.md 2, Fold).
-func (a *alone) checkpoint(settle func() error) error {
-	return a.regions.Checkpoint(region.Checkpoint{
+// checkpoint is by what the changes move to the maps of all others: each of them
+// lacks them (RULES.md 2, Fold).
+func (a *alone) checkpoint(settle func() error) region.Checkpoint {
+	return region.Checkpoint{
 		Settle:    settle,
 		Sync:      a.tree.Sync,
 		Committed: func(op.LSN) bool { return true }, // by this node, the only one
 		Outside:   a.regions.Nodes,
 		Allowed:   func() bool { return a.Admit(context.Background()) == nil },
-	})
+	}
 }
 
 // Mirrored is true: where nothing travels all names are equal.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -61,6 +62,7 @@ type progress struct {
 type applier struct {
 	store   *Store
 	regions *region.Store
+	look    region.Look
 	tree    *tree.Tree
 	self    op.NodeID
 	sender  op.NodeID // the primary
@@ -97,7 +99,7 @@ type stopReason struct{ err error }
 
 func newApplier(s *session, at progress, resumed bool) *applier {
 	a := &applier{
-		store: s.r.cfg.Store, regions: s.r.cfg.Store.Regions(), tree: s.r.cfg.Tree, self: s.r.cfg.Store.Get().Node,
+		store: s.r.cfg.Store, regions: s.r.cfg.Store.Regions(), tree: s.r.cfg.Tree, look: mirror.Look(s.r.cfg.Tree), self: s.r.cfg.Store.Get().Node,
 		sender:  s.hello.Node,
 		conn:    hearing{s.wire.Log(), s.heard},
 		primary: s.hello.Name, log: s.r.cfg.Logger,
@@ -433,8 +435,6 @@ func (a *applier) leveled(o *op.Op) []op.NodeID {
 	}
 	return nil
 }
-
-func (a *applier) look(path string) (region.Stat, error) { return look(a.tree, path) }
 
 // prepare makes the applier strict from the position that it returns, and then
 // syncs the replica up to there at least, beside the stream.

@@ -1,56 +1,21 @@
 package daemon
 
 import (
-	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror/region"
 )
 
-// checkpoints runs something at intervals, in a goroutine that end waits for.
-type checkpoints struct {
-	stop context.CancelFunc
-	done chan struct{}
-}
-
-func beginCheckpoints(every time.Duration, checkpoint func()) *checkpoints {
-	ctx, stop := context.WithCancel(context.Background())
-	c := &checkpoints{stop, make(chan struct{})}
-	go func() {
-		defer close(c.done)
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				checkpoint()
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return c
-}
-
-func (c *checkpoints) end() {
-	c.stop()
-	<-c.done
-}
-
-// checkpoint forgets, on a mirror in sync, what is safely stored here and on
+// checkpoint is by what a mirror in sync forgets what is safely stored here and on
 // every member of the set, and adds it to the maps of those that are not members
 // (RULES.md 2).
-func (s *standby) checkpoint() {
-	st := s.node.store.Get()
-	if !st.InSync || !s.mayForget() {
-		return
-	}
-	err := s.node.store.Regions().Checkpoint(region.Checkpoint{
+func (s *standby) checkpoint() region.Checkpoint {
+	n := s.node
+	return region.Checkpoint{
 		Sync: func() error {
-			if err := s.node.tree.Sync(); err != nil {
+			if err := n.tree.Sync(); err != nil {
 				return s.fail(fmt.Errorf("sync the replica: %w", err))
 			}
 			return nil
@@ -59,14 +24,16 @@ func (s *standby) checkpoint() {
 		// behind the expulsions that it rests on (RULES.md 5, CommitInOrder).
 		Committed: func(at op.LSN) bool { return s.Status().Commit >= at },
 		Outside: func() []op.NodeID {
-			st := s.node.store.Get()
-			return slices.DeleteFunc(s.node.store.Regions().Nodes(), func(n op.NodeID) bool {
-				return n == st.Epoch.Owner || slices.Contains(st.Set, n)
+			st := n.store.Get()
+			return slices.DeleteFunc(n.store.Regions().Nodes(), func(id op.NodeID) bool {
+				return id == st.Epoch.Owner || slices.Contains(st.Set, id)
 			})
 		},
-		Allowed: s.mayForget,
-	})
-	if err != nil {
-		s.node.log.Error("regions are kept that need no comparison any more", "error", err)
+		Allowed: func() bool { return n.store.Get().InSync && s.mayForget() },
 	}
+}
+
+// kept tells why regions were not forgotten.
+func (n *node) kept(err error) {
+	n.log.Error("regions are kept that need no comparison any more", "error", err)
 }

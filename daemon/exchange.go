@@ -175,7 +175,7 @@ func (k *keeper) leave(now time.Time) (string, error) {
 	if err := unix.Rename(k.path(keptDir), k.path(name)); err != nil {
 		return "", fmt.Errorf("put %s aside: %w", k.path(keptDir), err)
 	}
-	if err := syncDir(k.store.Dir()); err != nil {
+	if err := tree.SyncDir(k.store.Dir()); err != nil {
 		return "", err
 	}
 	return k.path(name), k.store.Update(func(s *State) error { s.Kept = nil; return nil })

@@ -276,7 +276,7 @@ func (k *keeper) accept(kept Kept) error {
 	if err := os.Rename(filepath.Join(k.path(unfinished), "tree"), k.path(keptDir)); err != nil {
 		return fmt.Errorf("keep the consistent state: %w", err)
 	}
-	if err := errors.Join(os.Remove(k.path(unfinished)), syncDir(k.store.Dir())); err != nil {
+	if err := errors.Join(os.Remove(k.path(unfinished)), tree.SyncDir(k.store.Dir())); err != nil {
 		return fmt.Errorf("keep the consistent state: %w", err)
 	}
 	return k.store.Update(func(s *State) error { s.Kept, s.NotKept = &kept, ""; return nil })

@@ -223,16 +223,13 @@ func (r *reign) run(ctx context.Context, files mirror.Source) error {
 	if r.alone.regions == nil {
 		return nil
 	}
-	forget := beginCheckpoints(r.node.cfg.Mirror.CheckpointEvery, func() {
-		if err := r.alone.checkpoint(func() error { return files.FlushTimes(ctx) }); err != nil {
-			if disksFault(err) {
-				r.disk.failed(true, err)
-			}
-			r.node.log.Error("regions are kept that need no comparison any more", "error", err)
+	settle := func() error { return files.FlushTimes(ctx) }
+	r.alone.regions.Checkpoints(ctx, r.node.cfg.Mirror.CheckpointEvery, r.alone.checkpoint(settle), func(err error) {
+		if disksFault(err) {
+			r.disk.failed(true, err)
 		}
+		r.node.kept(err)
 	})
-	<-ctx.Done()
-	forget.end()
 	return nil
 }
 

@@ -341,7 +341,8 @@ func (s *session) finish(err error) error {
 	case errors.As(err, &leave):
 		// Recorded first, said afterwards (design, section 8). A failure to
 		// record is logged and shown by Status; the primary hears it anyway.
-		if at := s.applier.progress(); leave.clean {
+		if leave.clean {
+			at := s.applier.progress()
 			leave.at = &at
 		}
 		_ = s.r.leave(leave)

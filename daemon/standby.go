@@ -15,8 +15,8 @@ import (
 type standby struct {
 	*Receiver
 	node     *node
-	detached bool // by a promotion; owned by standBy
-	forget   *checkpoints
+	detached bool   // by a promotion; owned by standBy
+	forget   func() // ends its checkpoints, and waits for that
 
 	mu   sync.Mutex    // guards news
 	news chan struct{} // closed and renewed when the Receiver's status may have changed
@@ -35,7 +35,7 @@ func (n *node) standBy(ctx context.Context) (*term, error) {
 		return nil, err
 	}
 	s := n.beginStandby()
-	defer func() { s.forget.end() }()
+	defer func() { s.forget() }()
 	n.play(s)
 	n.ready(fmt.Sprintf("mirror: %s listens on %s", n.cfg.Replica, n.peers.Addr()))
 	for {
@@ -47,7 +47,7 @@ func (n *node) standBy(ctx context.Context) (*term, error) {
 			}
 			if s.detached {
 				// Given up after the session had been ended: stand by anew.
-				s.forget.end()
+				s.forget()
 				s = n.beginStandby()
 				n.play(s)
 			}
@@ -77,7 +77,10 @@ func (n *node) newStandby() *standby {
 // beginStandby returns a standby that makes checkpoints, which forget ends.
 func (n *node) beginStandby() *standby {
 	s := n.newStandby()
-	s.forget = beginCheckpoints(n.cfg.Mirror.CheckpointEvery, s.checkpoint)
+	ctx, stop := context.WithCancel(context.Background())
+	var owned sync.WaitGroup
+	owned.Go(func() { n.store.Regions().Checkpoints(ctx, n.cfg.Mirror.CheckpointEvery, s.checkpoint(), n.kept) })
+	s.forget = func() { stop(); owned.Wait() }
 	return s
 }
 

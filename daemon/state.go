@@ -25,6 +25,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -346,7 +347,7 @@ func makeStateFile(dir string) error {
 	if err := os.Rename(fresh, path); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
+	return errors.Join(tree.SyncDir(dir), tree.SyncDir(filepath.Dir(dir)))
 }
 
 func allocate(path string) error {
@@ -360,15 +361,6 @@ func allocate(path string) error {
 		return fmt.Errorf("reserve %d bytes for %s: %w", reserve, path, err)
 	}
 	return f.Sync()
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // lockTimeout is how long another process's lock is waited for: long enough

@@ -3,9 +3,9 @@ package mirror
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
 )
 
@@ -19,31 +19,19 @@ func (l *Log) heat(o *op.Op) (region.Ticket, error) {
 	return l.cfg.Regions.Begin(o, l.look)
 }
 
-func (l *Log) look(path string) (region.Stat, error) {
-	st, err := l.cfg.Tree.Stat(path)
-	return region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size, Ino: st.Ino}, err
-}
-
-// checkpoints makes one every CheckpointEvery, until ctx ends.
-func (l *Log) checkpoints(ctx context.Context) {
-	tick := time.NewTicker(l.cfg.CheckpointEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		if err := l.checkpoint(ctx); err != nil && ctx.Err() == nil {
-			l.cfg.Logger.Error("regions are kept that need no comparison any more", "error", err)
-		}
+// Look is how a replica tells what stands at a path, for what an op is about to
+// change.
+func Look(t *tree.Tree) region.Look {
+	return func(path string) (region.Stat, error) {
+		st, err := t.Stat(path)
+		return region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size, Ino: st.Ino}, err
 	}
 }
 
-// checkpoint forgets what need not be compared any more after a crash (RULES.md
-// 2).
-func (l *Log) checkpoint(ctx context.Context) error {
-	return l.cfg.Regions.Checkpoint(region.Checkpoint{
+// checkpoint is by what the primary forgets what need not be compared any more
+// after a crash (RULES.md 2).
+func (l *Log) checkpoint(ctx context.Context) region.Checkpoint {
+	return region.Checkpoint{
 		Settle: func() error { return l.source.FlushTimes(ctx) },
 		Sync: func() error {
 			err := l.cfg.Tree.Sync()
@@ -61,5 +49,10 @@ func (l *Log) checkpoint(ctx context.Context) error {
 			return slices.DeleteFunc(l.cfg.Regions.Nodes(), func(n op.NodeID) bool { return slices.Contains(set, n) })
 		},
 		Allowed: func() bool { return l.fence.check() == nil },
-	})
+	}
+}
+
+// kept tells why regions were not forgotten.
+func (l *Log) kept(err error) {
+	l.cfg.Logger.Error("regions are kept that need no comparison any more", "error", err)
 }

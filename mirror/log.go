@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 	"golang.org/x/sync/errgroup"
 )
@@ -65,6 +66,7 @@ type Log struct {
 	rules *rules
 	fence fence
 	sync  *inSync
+	look  region.Look
 	start time.Time // the zero of the clock that waiting calls are timed by
 
 	newest atomic.Uint64 // LSN of the newest op; set with mu held
@@ -102,6 +104,7 @@ func New(cfg Config) (*Log, error) {
 	l := &Log{
 		cfg:      cfg,
 		rules:    rules,
+		look:     Look(cfg.Tree),
 		sync:     newInSync(cfg.Set, cfg.MinInSync, shortage),
 		start:    time.Now(),
 		ring:     newRing(cfg.RingBytes),
@@ -134,7 +137,10 @@ func (l *Log) Run(ctx context.Context, src Source) error {
 	}
 	tasks.Go(func() error { l.watch(ctx); return nil })
 	if l.cfg.Regions != nil {
-		tasks.Go(func() error { l.checkpoints(ctx); return nil })
+		tasks.Go(func() error {
+			l.cfg.Regions.Checkpoints(ctx, l.cfg.CheckpointEvery, l.checkpoint(ctx), l.kept)
+			return nil
+		})
 	}
 	err := tasks.Wait()
 	l.sync.fail(errStopped)

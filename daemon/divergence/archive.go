@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/standbyfs/standbyfs/fs/tree"
 )
 
 // Archive is what is kept of one divergence.
@@ -190,7 +192,7 @@ func Drop(stateDir, id string, force bool) (string, error) {
 	if err := os.Rename(dir, away); err != nil {
 		return "", fmt.Errorf("drop divergence %s: %w", id, err)
 	}
-	if err := errors.Join(os.RemoveAll(away), syncDir(home)); err != nil {
+	if err := errors.Join(os.RemoveAll(away), tree.SyncDir(home)); err != nil {
 		return "", fmt.Errorf("drop divergence %s: %w", id, err)
 	}
 	return id, nil

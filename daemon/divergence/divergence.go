@@ -49,6 +49,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
 )
 
 // DefaultLimit is how much is kept unless the configuration says otherwise.
@@ -204,7 +205,7 @@ func closeDir(dir string, how Closed) error {
 		err = os.Rename(fresh, filepath.Join(dir, closedFile))
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = tree.SyncDir(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("close divergence %s: %w", dir, err)
@@ -248,7 +249,7 @@ func makeHome(stateDir string, h Header) (string, error) {
 	if err := os.Rename(fresh, dir); err != nil {
 		return "", fmt.Errorf("begin divergence %s: %w", h.ID, err)
 	}
-	if err := errors.Join(syncDir(home), syncDir(stateDir)); err != nil {
+	if err := errors.Join(tree.SyncDir(home), tree.SyncDir(stateDir)); err != nil {
 		return "", fmt.Errorf("begin divergence %s: %w", h.ID, err)
 	}
 	return dir, nil
@@ -269,7 +270,7 @@ func makeDir(dir string, h Header) error {
 	if err := writeJSON(filepath.Join(dir, headerFile), h); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return tree.SyncDir(dir)
 }
 
 // readHead reads what there is beside manifest and data. Closed is nil of a
@@ -313,13 +314,4 @@ func readJSON(path string, v any) error {
 		return err
 	}
 	return json.Unmarshal(text, v)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -230,3 +230,13 @@ func (s *Syncer) tell(e event) {
 	}
 	done(err)
 }
+
+// SyncDir makes the names in a directory durable. It need not be in a Tree.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

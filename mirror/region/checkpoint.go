@@ -1,7 +1,9 @@
 package region
 
 import (
+	"context"
 	"fmt"
+	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 )
@@ -19,8 +21,26 @@ type Checkpoint struct {
 	// Outside returns the nodes that are not in the in-sync set, the primary
 	// apart. It is asked after Committed.
 	Outside func() []op.NodeID
-	// Allowed is asked last: whether this node may forget anything at all.
+	// Allowed is asked first, and once more last: whether this node may forget
+	// anything at all.
 	Allowed func() bool
+}
+
+// Checkpoints makes one at each interval, until ctx ends. failed is told why one
+// was not made.
+func (s *Store) Checkpoints(ctx context.Context, every time.Duration, c Checkpoint, failed func(error)) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := s.Checkpoint(c); err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+	}
 }
 
 // Checkpoint forgets the hot regions that were not touched for a generation,
@@ -36,6 +56,9 @@ type Checkpoint struct {
 // said yes has those changes itself, and one that has left before is among
 // those outside.
 func (s *Store) Checkpoint(c Checkpoint) error {
+	if !c.Allowed() {
+		return nil
+	}
 	cut, at, work := s.cut()
 	if !work {
 		return nil

@@ -161,7 +161,7 @@ func (s *Store) record(b *batch) {
 }
 
 // commit records all changes in one transaction. The caller holds writing.
-func (s *Store) commit(also ...func(*bolt.Tx) error) error {
+func (s *Store) commit() error {
 	s.mu.Lock()
 	hot := slices.Clone(s.hot.log)
 	stale := make(map[op.NodeID][]change)
@@ -171,7 +171,7 @@ func (s *Store) commit(also ...func(*bolt.Tx) error) error {
 		}
 	}
 	s.mu.Unlock()
-	if err := s.transact(hot, stale, also); err != nil {
+	if err := s.transact(hot, stale); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -183,11 +183,8 @@ func (s *Store) commit(also ...func(*bolt.Tx) error) error {
 	return nil
 }
 
-func (s *Store) transact(hot []change, stale map[op.NodeID][]change, also []func(*bolt.Tx) error) error {
-	if s.db == nil {
-		return nil
-	}
-	if len(hot)+len(stale)+len(also) == 0 {
+func (s *Store) transact(hot []change, stale map[op.NodeID][]change) error {
+	if s.db == nil || len(hot)+len(stale) == 0 {
 		return nil
 	}
 	return s.db.Update(func(tx *bolt.Tx) error {
@@ -208,11 +205,6 @@ func (s *Store) transact(hot []change, stale map[op.NodeID][]change, also []func
 				err = write(b, log)
 			}
 			if err != nil {
-				return err
-			}
-		}
-		for _, f := range also {
-			if err := f(tx); err != nil {
 				return err
 			}
 		}

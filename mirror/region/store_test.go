@@ -200,7 +200,7 @@ func TestLostSync(t *testing.T) {
 	f := newFixture(t)
 	f.do(write4K("f", 0))
 	f.checkpoint()
-	err := f.Checkpoint(Checkpoint{Sync: func() error { return unix.EIO }})
+	err := f.Checkpoint(Checkpoint{Allowed: func() bool { return true }, Sync: func() error { return unix.EIO }})
 	if !errors.Is(err, unix.EIO) {
 		t.Fatalf("error %v", err)
 	}
@@ -216,7 +216,7 @@ func TestNotSettled(t *testing.T) {
 	f.do(write4K("f", 0))
 	f.checkpoint()
 	away := errors.New("no mirror")
-	if err := f.Checkpoint(Checkpoint{Settle: func() error { return away }}); !errors.Is(err, away) {
+	if err := f.Checkpoint(Checkpoint{Allowed: func() bool { return true }, Settle: func() error { return away }}); !errors.Is(err, away) {
 		t.Fatalf("error %v", err)
 	}
 	f.hot(Mark{Path: "f", To: Extent})
@@ -230,13 +230,17 @@ func TestNotAllowed(t *testing.T) {
 	f := newFixture(t)
 	f.do(write4K("f", 0))
 	f.checkpoint()
+	allowed := true
 	if err := f.Checkpoint(Checkpoint{
-		Sync:      func() error { return nil },
+		Sync:      func() error { allowed = false; return nil },
 		Committed: func(op.LSN) bool { return true },
 		Outside:   func() []op.NodeID { return nil },
-		Allowed:   func() bool { return false },
+		Allowed:   func() bool { return allowed },
 	}); err != nil {
 		t.Fatal(err)
+	}
+	if allowed {
+		t.Error("it did not get so far")
 	}
 	f.hot(Mark{Path: "f", To: Extent})
 }
