@@ -2,7 +2,6 @@ package region
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -414,22 +413,27 @@ func (u unit) mark() Mark {
 // Marks returns all regions of the set, sorted, with data that lies side by side
 // in one.
 func (s *Set) Marks() []Mark {
-	units := slices.SortedFunc(maps.Keys(s.units), func(a, b unit) int {
-		return cmp.Or(cmp.Compare(a.path, b.path), cmp.Compare(a.kind, b.kind), cmp.Compare(a.n, b.n))
+	all := make([]Mark, 0, len(s.units))
+	for u := range s.units {
+		all = append(all, u.mark())
+	}
+	// By where it begins: a tail may begin before extents that were there first.
+	slices.SortFunc(all, func(a, b Mark) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
 	})
 	var marks []Mark
-	for _, u := range units {
-		m := u.mark()
-		if last := len(marks) - 1; last >= 0 && m.Scope == Object && marks[last].Scope == Object && marks[last].Path == m.Path &&
-			(marks[last].To >= m.From || marks[last].From == marks[last].To) {
-			if was := &marks[last]; was.From == was.To {
-				*was = m
-			} else {
-				was.To = max(was.To, m.To)
-			}
-			continue
+	for _, m := range all {
+		last := len(marks) - 1
+		switch {
+		case last < 0 || m.Scope != Object || marks[last].Scope != Object || marks[last].Path != m.Path:
+			marks = append(marks, m)
+		case marks[last].From == marks[last].To: // the attributes come with the data
+			marks[last] = m
+		case m.From <= marks[last].To:
+			marks[last].To = max(marks[last].To, m.To)
+		default:
+			marks = append(marks, m)
 		}
-		marks = append(marks, m)
 	}
 	return marks
 }

@@ -172,9 +172,43 @@ func anyMark(r *rand.Rand) Mark {
 }
 
 func TestMarksAreJoined(t *testing.T) {
-	s := setOf(Mark{Path: "f", From: 0, To: 1}, Mark{Path: "f", From: Extent, To: Extent + 1}, Mark{Path: "f", From: 9 * Extent, To: End}, Mark{Path: "g"})
-	want := []Mark{{Path: "f", To: 2 * Extent}, {Path: "f", From: 9 * Extent, To: End}, {Path: "g"}}
-	if got := s.Marks(); !slices.Equal(got, want) {
-		t.Errorf("%v, want %v", got, want)
+	f := func(from, to int64) Mark { return Mark{Path: "f", From: from * Extent, To: to} }
+	for name, c := range map[string]struct{ have, want []Mark }{
+		"side by side":                  {[]Mark{f(0, 1), f(1, Extent+1), f(9, End), {Path: "g"}}, []Mark{f(0, 2*Extent), f(9, End), {Path: "g"}}},
+		"a tail that begins before":     {[]Mark{f(17, 20*Extent), f(0, End)}, []Mark{f(0, End)}},
+		"a tail that begins in between": {[]Mark{f(2, 3*Extent), f(17, 20*Extent), f(9, End)}, []Mark{f(2, 3*Extent), f(9, End)}},
+		"attributes alone":              {[]Mark{{Path: "f"}, f(3, 4*Extent)}, []Mark{f(3, 4*Extent)}},
+	} {
+		if got := setOf(c.have...).Marks(); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// Marks covers every unit, in whatever order they came.
+func TestMarksCoverAll(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		s := NewSet()
+		for range 1 + r.IntN(12) {
+			m := Mark{Path: fmt.Sprint(r.IntN(3)), From: r.Int64N(30 * Extent)}
+			switch m.To = m.From + 1 + r.Int64N(9*Extent); r.IntN(6) {
+			case 0:
+				m.To = End
+			case 1:
+				m.From, m.To = 0, 0
+			}
+			s.Add(m)
+			s.record()
+			s.Drop(func(Mark, uint64) bool { return r.IntN(8) == 0 }) // as a checkpoint does
+			s.record()
+		}
+		marks := s.Marks()
+		again := setOf(marks...)
+		for u := range s.units {
+			if !again.Touch(u.mark(), 1) {
+				t.Fatalf("%v is not covered by %v", u.mark(), marks)
+			}
+		}
 	}
 }
