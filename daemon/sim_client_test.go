@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"golang.org/x/sys/unix"
 )
 
@@ -266,6 +267,22 @@ type simOps struct {
 	sim *simulation
 }
 
+// large changes a file of several extents that nothing moves: it is written in
+// places and from its start anew, so that what is recorded of it are parts.
+func (r *simOps) large() *op.Op {
+	const path = "large"
+	at := r.Int64N(5)*region.Extent + r.Int64N(3*op.RegionSize)
+	switch changed := (op.Attr{Valid: op.AttrMtime, Mtime: r.sim.time()}); r.IntN(12) {
+	case 0:
+		return &op.Op{Kind: op.Create, Path: path, Attr: r.attr(unix.S_IFREG), Dir: r.sim.time()}
+	case 1:
+		changed.Valid, changed.Size = changed.Valid|op.AttrSize, at*r.Int64N(2)
+		return &op.Op{Kind: op.Truncate, Path: path, Attr: changed}
+	default:
+		return &op.Op{Kind: op.Write, Path: path, Off: at, Data: binary.LittleEndian.AppendUint64(nil, uint64(changed.Mtime.Sec)), Attr: changed}
+	}
+}
+
 func (r *simOps) path() string {
 	path := string("abcd"[r.IntN(4)])
 	for range r.IntN(3) {
@@ -286,6 +303,9 @@ func (r *simOps) off() int64 {
 }
 
 func (r *simOps) next(p *simProcess) *op.Op {
+	if r.IntN(5) == 0 {
+		return r.large()
+	}
 	path, path2 := r.path(), r.path()
 	changed := op.Attr{Valid: op.AttrMtime, Mtime: r.sim.time()}
 	switch r.IntN(20) {
