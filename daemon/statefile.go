@@ -1,0 +1,213 @@
+package daemon
+
+import (
+	"bytes"
+	crand "crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/mirror/region"
+)
+
+const (
+	stateFile = "state.db"
+	// reserve is allocated when the file is made. A mirror whose disk is full
+	// has to record that it is out of sync, and its state usually lies on the
+	// same disk. There is room for more than the bounded records of regions take.
+	reserve = 4 << 20
+)
+
+var (
+	nodeBucket  = []byte("node")
+	eventBucket = []byte("events")
+	stateKey    = []byte("state")
+	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// makeStateFile makes a state.db with a new node's state, under another name
+// first: a kill or a power loss leaves either none or a whole one, so that a
+// file without a state in it is a damaged one.
+func makeStateFile(dir string) error {
+	path := filepath.Join(dir, stateFile)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := bolt.Open(fresh, 0o600, &bolt.Options{Timeout: lockTimeout})
+	if err != nil {
+		return err
+	}
+	var id [8]byte
+	crand.Read(id[:])
+	node := op.NodeID(binary.LittleEndian.Uint64(id[:]) | 1) // never zero
+	made := db.Update(func(tx *bolt.Tx) error {
+		for _, name := range buckets() {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(made, record(db, &State{Node: node}), db.Close()); err != nil {
+		return err
+	}
+	if err := allocate(fresh); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return err
+	}
+	return errors.Join(tree.SyncDir(dir), tree.SyncDir(filepath.Dir(dir)))
+}
+
+func allocate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.Fallocate(int(f.Fd()), 0, 0, reserve)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("reserve %d bytes for %s: %w", reserve, path, err)
+	}
+	return f.Sync()
+}
+
+// lockTimeout is how long another process's lock is waited for: long enough
+// for one that ends just now.
+const lockTimeout = 200 * time.Millisecond
+
+// openState opens the file and reads all that is in it. bbolt maps the file
+// and trusts it: a damaged one shows as a panic or as a fault, and must show
+// here and not when a mirror has to record something.
+func openState(dir string, readOnly bool) (db *bolt.DB, state State, err error) {
+	damaged := func(what any) error { return damaged(dir, what) }
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	var file *os.File
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(p)
+			if db == nil {
+				// bbolt gave up in the middle. Its mapping, which stays, would
+				// keep the lock beyond Close.
+				_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
+				file.Close()
+			}
+		}
+		if err != nil && db != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}()
+	path := filepath.Join(dir, stateFile)
+	db, err = bolt.Open(path, 0o600, &bolt.Options{
+		ReadOnly: readOnly, Timeout: lockTimeout, InitialMmapSize: reserve,
+		OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
+			f, err := os.OpenFile(path, flag, mode)
+			file = f
+			return f, err
+		},
+	})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, State{}, fmt.Errorf("state directory %s: %w", dir, heldBy(dir))
+	case errors.As(err, new(syscall.Errno)): // the system would not open or map it
+		return nil, State{}, fmt.Errorf("open state %s: %w", path, err)
+	case err != nil:
+		return nil, State{}, damaged(err)
+	}
+	err = db.View(func(tx *bolt.Tx) error {
+		if err := complete(tx); err != nil {
+			return damaged(err)
+		}
+		if state, err = unseal(tx.Bucket(nodeBucket).Get(stateKey)); err != nil {
+			return damaged(err)
+		}
+		err := tx.Bucket(eventBucket).ForEach(func(_, v []byte) error { _, err := decodeEvent(v); return err })
+		if err != nil {
+			return damaged(err)
+		}
+		return nil
+	})
+	if err == nil {
+		if _, regions := region.Open(db); regions != nil { // here for the panics
+			err = damaged(regions)
+		}
+	}
+	return db, state, err
+}
+
+// buckets are the names of all that a state has.
+func buckets() [][]byte { return append([][]byte{nodeBucket, eventBucket}, region.Buckets()...) }
+
+// complete makes sure that all buckets are there and nothing else: one whose name
+// is damaged would be missing, and its regions would not be compared.
+func complete(tx *bolt.Tx) error {
+	for _, name := range buckets() {
+		if tx.Bucket(name) == nil {
+			return fmt.Errorf("it has no %q", name)
+		}
+	}
+	return tx.ForEach(func(name []byte, _ *bolt.Bucket) error {
+		if !slices.ContainsFunc(buckets(), func(known []byte) bool { return bytes.Equal(known, name) }) {
+			return fmt.Errorf("it has something named %q", name)
+		}
+		return nil
+	})
+}
+
+func damaged(dir string, what any) error {
+	return fmt.Errorf("state directory %s: %w (%v): `standbyfs state reset --state %s` moves it aside, and this node starts afresh with its replica as it is: a mirror is compared in full; a primary makes a new volume, so if a mirror of it is there, promote that one, and start this node as a mirror",
+		dir, ErrDamaged, what, dir)
+}
+
+// seal encodes a record with its checksum in front: bbolt has none for data.
+func seal(v any) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode the state: %w", err)
+	}
+	record := binary.LittleEndian.AppendUint32(nil, crc32.Checksum(text, castagnoli))
+	return append(record, text...), nil
+}
+
+func unseal(record []byte) (State, error) {
+	var s State
+	text, err := checked(record)
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(text, &s)
+}
+
+func checked(record []byte) ([]byte, error) {
+	if len(record) < 4 {
+		return nil, errors.New("a record is cut short")
+	}
+	text := record[4:]
+	if binary.LittleEndian.Uint32(record) != crc32.Checksum(text, castagnoli) {
+		return nil, errors.New("a record's checksum is wrong")
+	}
+	return text, nil
+}
