@@ -25,7 +25,7 @@ import (
 //  2. entry checks that a frame is the next one of this line (sequential).
 //  3. apply changes the replica, exactly in the order of the stream; this is
 //     where an op takes effect. put and repair mend and compare, membership
-//     records, and before it save keeps what may be the only copy
+//     records (member.go), and before it save keeps what may be the only copy
 //     (divergence.go) (sequential).
 //  4. sync makes a barrier durable (syncs.go; parallel, up to maxSyncs). The
 //     file is opened in stage 3, in order, so that it is the right one whatever
@@ -40,22 +40,6 @@ import (
 // connection (what was received is still applied) or by halt (nothing more is).
 // run waits for stage 4 before it returns, so nothing of it outlives the
 // session.
-
-// progress is how far a mirror has come in a line. It is in memory only: a
-// process that was restarted resumes nothing.
-type progress struct {
-	line    op.Line
-	applied op.LSN
-	offset  uint64 // bytes of the line's op frames up to applied
-	commit  op.LSN // as last heard
-	// strict: an op that cannot be applied ends the session. Before, in a
-	// resync, it is reported and the primary repairs the path.
-	strict bool
-	synced bool // the replica was synced since it became strict: a join may come
-	// suspect and repair are the last LSN of each: an op that did not fit, and one
-	// that repairs. Before a repair that follows it, a suspect may not be right yet.
-	suspect, repair op.LSN
-}
 
 // applier is the pipeline of one session. Its goroutine is the session's; only
 // the methods halt, prepare, progress and level are for others.
@@ -159,16 +143,6 @@ func (a *applier) run() error {
 	a.acks.flush()
 	a.resumable = !isLeave(err)
 	return err
-}
-
-// level returns what the next session can resume from, nil if nothing. It is
-// called after run.
-func (a *applier) level() *progress {
-	if !a.resumable {
-		return nil
-	}
-	at := a.progress()
-	return &at
 }
 
 // halt ends run after the entry that is being applied.
@@ -365,107 +339,4 @@ func (a *applier) repair(lsn op.LSN, o *op.Op) error {
 		return err
 	}
 	return a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportDiffer, Path: []byte(o.Path), Regions: regions})
-}
-
-// membership records a change of the set, durably before the ack that covers
-// it: an acknowledged barrier rests on every member's having done so (RULES.md
-// 5, 6 RecordHeld).
-func (a *applier) membership(lsn op.LSN, o *op.Op) error {
-	join, self := o.Kind == op.Join, o.Member == a.self
-	if o.Member == 0 || !slices.IsSorted(o.Members) || join != slices.Contains(o.Members, o.Member) {
-		return protocolError("LSN %d: %s of %s leaves the set %v", lsn, o.Kind, o.Member, o.Members)
-	}
-	if join && self {
-		// RULES.md 10, SyncBeforeJoin and SetBeforeMember: the replica was
-		// synced, the primary counts on this node, and only now it says so.
-		if !a.at.synced {
-			return protocolError("LSN %d: join of this mirror without a PrepareJoin", lsn)
-		}
-		if err := a.syncs.wait(); err != nil {
-			return err
-		}
-	}
-	was := false
-	err := a.store.Level(a.leveled(o), func(st *State) error {
-		was = st.InSync
-		st.Set = o.Members
-		switch {
-		case join && self:
-			st.InSync, st.Reason, st.ArchiveUntilJoined = true, "", false
-			st.level(time.Now())
-		case self:
-			st.InSync, st.Reason = false, "expelled by "+a.primary
-		}
-		return nil
-	})
-	if err != nil {
-		return &leaveError{reason: "state not recorded: " + err.Error(), err: err}
-	}
-	switch {
-	case join && self:
-		// RULES.md 3, KeepPastJoin.
-		a.regions.Restart(lsn)
-		a.mixed = false
-		a.closeArchive("joined " + a.primary)
-		a.joined()
-		a.whole()
-	case self:
-		// Until the next PrepareJoin it is as in a resync: what does not fit is
-		// reported, and repaired.
-		a.advance(func(at *progress) { at.synced, at.strict = false, false })
-		if was {
-			a.expelled("expelled by " + a.primary)
-		}
-	}
-	return nil
-}
-
-// leveled returns the nodes that a change of the set makes equal to this one: at
-// its own join the primary and all members; at another's that one, if this node
-// is level itself (RULES.md 10, ClearWhenLevel). Maps of nodes out of sync stay.
-func (a *applier) leveled(o *op.Op) []op.NodeID {
-	switch {
-	case o.Kind != op.Join:
-		return nil
-	case o.Member == a.self:
-		others := slices.DeleteFunc(slices.Clone(o.Members), func(n op.NodeID) bool { return n == a.self })
-		return append(others, a.sender)
-	case a.store.Get().InSync:
-		return []op.NodeID{o.Member}
-	}
-	return nil
-}
-
-// prepare makes the applier strict from the position that it returns, and then
-// syncs the replica up to there at least, beside the stream.
-func (a *applier) prepare() (op.LSN, error) {
-	a.step.Lock()
-	a.advance(func(at *progress) { at.strict = true })
-	lsn := a.at.applied
-	a.step.Unlock()
-	if err := a.tree.Sync(); err != nil {
-		err = &leaveError{reason: reasonFor(err) + ": sync the replica: " + err.Error(), err: err}
-		a.halt(err)
-		return 0, err
-	}
-	a.step.Lock()
-	defer a.step.Unlock()
-	a.advance(func(at *progress) { at.synced = true })
-	// No entry will say so of a mirror that never joins.
-	if !a.async || a.at.suspect > a.at.repair {
-		return lsn, nil
-	}
-	if err := a.store.Update(func(st *State) error {
-		st.level(time.Now())
-		st.ArchiveUntilJoined = false // all that it held alone has been found or made equal
-		return nil
-	}); err != nil {
-		err = &leaveError{reason: "state not recorded: " + err.Error(), err: err}
-		a.halt(err)
-		return 0, err
-	}
-	a.mixed = false
-	a.closeArchive("level with " + a.primary)
-	a.whole()
-	return lsn, nil
 }

@@ -1,26 +1,40 @@
 // Package daemon is a node: one process that keeps one replica of one volume,
 // as its primary or as one of its mirrors.
 //
-//	config.go   what a node is given
-//	check.go    what is refused before anything is touched
-//	node.go     its life, from the first lock to the last
-//	listen.go   sessions of peers, by lane
-//	standby.go  the role of a mirror
-//	receive.go, applier.go   a mirror's session and what it applies
-//	divergence.go   what a mirror keeps before it is overwritten
-//	primary.go  the role of a primary: one reign
-//	depose.go   its end by a higher epoch
-//	alone.go    the order of ops where there is no mirror
-//	checkpoint.go  what a node may forget of the regions that were changed
-//	promote.go  from mirror to primary; decide.go rules whether and what it is worth
-//	state.go, events.go, lock.go   what a node durably knows, and that it alone knows it
-//	doubt.go    a replica whose disk has failed; failing.go a primary's
-//	acks.go, fault.go, refuse.go, session.go   parts of a mirror's session
-//	verify.go   when a primary verifies by itself, and what is kept of it
-//	keep.go     a mirror's last consistent state during a resync; exchange.go takes it
-//	view.go     what a node has at a path, for a primary that compares
-//	status.go   what a node shows
-//	notify.go   what it tells the service manager
+//	config.go      what a node is given; check.go what is refused before anything is touched
+//	node.go        its life, from the first lock to the last
+//	listen.go      sessions of peers, by lane; view.go what it has at a path, for those who ask
+//	status.go      what it shows; notify.go what it tells the service manager
+//
+// What it durably knows:
+//
+//	state.go       all of it; store.go kept and changed; statefile.go in one file
+//	events.go      what has happened to it; reset.go beginning anew
+//	lock.go        that it alone uses its replica
+//	checkpoint.go  what it may forget of the regions that were changed
+//	doubt.go       a replica whose disk has failed
+//
+// A mirror:
+//
+//	standby.go     the role
+//	receive.go     the primary's sessions, one at a time; refuse.go which ones
+//	session.go     one of them; hello.go its beginning; control.go its messages
+//	resume.go      where a mirror can go on
+//	applier.go     what it does with the stream; fault.go where it cannot
+//	member.go      its place in the set, and that of others
+//	acks.go        what it answers; syncs.go what it makes durable meanwhile
+//	leave.go       leaving the set by itself; fence.go refusing all lower epochs
+//	divergence.go  what it keeps before it is overwritten
+//	keep.go        its last consistent state during a resync; exchange.go takes it
+//
+// A primary:
+//
+//	primary.go     the role: one reign; depose.go its end by a higher epoch
+//	alone.go       the order of ops where there is no mirror
+//	failing.go     when its disk has failed
+//	verify.go      when it verifies by itself, and what is kept of it
+//	processors.go  how many it uses
+//	promote.go     from mirror to primary; decide.go rules whether and what it is worth
 package daemon
 
 import (

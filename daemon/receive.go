@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -224,31 +223,6 @@ func (r *Receiver) Status() MirrorStatus {
 	return st
 }
 
-// Stop ends the mirror cleanly: nothing further is applied, running fsyncs are
-// waited for, 'not in sync' is recorded with the reason, and only then the
-// primary is told. If ctx ends before the fsyncs do, it is recorded then.
-func (r *Receiver) Stop(ctx context.Context, reason string) error {
-	leave := &leaveError{reason: reason, clean: true}
-	s := r.close(&wire.Refusal{Code: wire.CodeBusy, Message: fmt.Sprintf("mirror %s stops: start it again", r.name())})
-	if s == nil {
-		return r.leave(leave)
-	}
-	s.end(leave)
-	select {
-	case <-s.done:
-		// A session that was not yet running, or ended by itself just now, has
-		// recorded nothing.
-		if state := r.cfg.Store.Get(); !state.InSync && state.Reason == reason {
-			return nil
-		}
-		return r.leave(leave)
-	case <-ctx.Done():
-		err := r.leave(leave)
-		s.wire.Close()
-		return errors.Join(err, fmt.Errorf("stop the mirror: running fsyncs: %w", context.Cause(ctx)))
-	}
-}
-
 // Detach ends the session, once what was received is applied, and refuses new
 // ones: a promotion takes the node. It records nothing.
 func (r *Receiver) Detach(ctx context.Context) error {
@@ -273,142 +247,6 @@ func (r *Receiver) close(why *wire.Refusal) *session {
 		r.closed = why
 	}
 	return r.current
-}
-
-// Fence records that a higher epoch exists. It ends a session of a lower one
-// first and lets none in again, so that from its return on nothing is
-// acknowledged to a lower epoch (RULES.md 14, FenceOthers). In between, agree
-// (nil: yes) sees the state that the ended session left, which may know a
-// smaller set than an earlier answer said; it runs inside the transaction and
-// uses neither Store nor Receiver. After its error nothing is recorded and the
-// session may resume. The in-sync flag stays as it is. An epoch that is
-// not higher is refused with code higher_epoch.
-func (r *Receiver) Fence(ctx context.Context, epoch op.Epoch, agree func(State) error) error {
-	r.fencing.Lock()
-	defer r.fencing.Unlock()
-	r.mu.Lock()
-	r.floor, r.settled = epoch, false
-	s := r.current
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		r.floor = op.Epoch{}
-		r.mu.Unlock()
-	}()
-	if s != nil && s.hello.Line.Epoch.Compare(epoch) < 0 {
-		s.end(errFenced)
-		select {
-		case <-s.done:
-		case <-ctx.Done():
-			return fmt.Errorf("end the session with %s: %w", s.hello.Name, context.Cause(ctx))
-		}
-	}
-	if err := r.cfg.Store.Update(func(st *State) error {
-		if epoch.Compare(st.Epoch) <= 0 {
-			return higherEpoch(st, "epoch "+epoch.String())
-		}
-		if agree != nil {
-			if err := agree(st.clone()); err != nil {
-				return err
-			}
-		}
-		st.See(epoch, 0, time.Now().UTC())
-		return nil
-	}); err != nil {
-		return err
-	}
-	r.cfg.Changed()
-	return nil
-}
-
-// leaveError ends a session because this mirror leaves the in-sync set by
-// itself: its disk failed, or it stops.
-type leaveError struct {
-	reason string
-	err    error     // nil if the mirror just stops
-	clean  bool      // it stops
-	told   bool      // an event tells of it already
-	at     *progress // where it stops; nil: not known
-}
-
-func (e *leaveError) Error() string { return e.reason }
-func (e *leaveError) Unwrap() error { return e.err }
-
-// leave records that this mirror is not in sync. The caller tells the primary
-// only afterwards.
-func (r *Receiver) leave(l *leaveError) error {
-	was, reason := false, l.reason
-	stopped := r.stopped(l)
-	err := r.cfg.Store.Update(func(st *State) error {
-		was = st.InSync
-		if st.Role == Mirror {
-			if stopped != nil {
-				// Without a session since the last stop it is still what it was then.
-				stopped.Member = st.InSync || st.Stopped != nil && st.Stopped.Member
-			}
-			st.Stopped = stopped
-			st.InSync, st.Reason = false, reason
-		}
-		r.cfg.Store.doubt(st, l.err)
-		return nil
-	})
-	r.mu.Lock()
-	r.level = nil
-	r.unrecorded = ""
-	if err != nil {
-		r.unrecorded = reason
-	}
-	r.mu.Unlock()
-	if err != nil {
-		r.cfg.Logger.Error("this mirror is not in sync and cannot record it: do not promote it after a restart", "reason", reason, "error", err)
-	}
-	if was || err != nil {
-		r.degraded(reason)
-	}
-	if errors.Is(l.err, syscall.ENOSPC) || errors.Is(l.err, syscall.EDQUOT) {
-		r.cfg.Full()
-	}
-	switch {
-	case l.told:
-	case disksFault(l.err):
-		r.event("disk-error", reason)
-	case l.err != nil:
-		r.event("not-in-sync", reason)
-	}
-	r.cfg.Changed()
-	return err
-}
-
-// stopped is where a mirror that stops cleanly may go on, once its replica is on
-// stable storage. The hot set need not be looked at then: it is empty but for
-// what a resync had under way, which the primary knows.
-func (r *Receiver) stopped(l *leaveError) *Stopped {
-	if !l.clean {
-		return nil
-	}
-	at := l.at
-	if at == nil {
-		r.mu.Lock()
-		at = r.level
-		r.mu.Unlock()
-	}
-	if at == nil {
-		return nil
-	}
-	if err := r.cfg.Tree.Sync(); err != nil {
-		r.cfg.Logger.Error("stopped without knowing that the replica is on stable storage", "error", err)
-		return nil
-	}
-	return &Stopped{Line: at.line, LSN: at.applied, Offset: at.offset, Commit: at.commit, Strict: at.strict}
-}
-
-// resumed is the progress of a mirror that was stopped there.
-func (s *Stopped) resumed() *progress {
-	if s == nil {
-		return nil
-	}
-	// What was strict has been synced since: a join that was on its way may come.
-	return &progress{line: s.Line, applied: s.LSN, offset: s.Offset, commit: s.Commit, strict: s.Strict, synced: s.Strict}
 }
 
 // degraded tells everybody that the node is not in sync any more.
@@ -446,18 +284,4 @@ func (r *Receiver) mayForget() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.settled
-}
-
-// fail takes this mirror out of the set because its replica could not be made
-// durable, which no later sync makes up for (guarantee 8).
-func (r *Receiver) fail(err error) error {
-	leave := &leaveError{reason: reasonFor(err) + ": " + err.Error(), err: err}
-	r.mu.Lock()
-	r.settled = false
-	s := r.current
-	r.mu.Unlock()
-	if s != nil {
-		s.end(leave)
-	}
-	return errors.Join(leave, r.leave(leave))
 }
