@@ -3,32 +3,39 @@
 // acknowledgements, and brings a mirror level that is behind.
 //
 //	log.go      order: an op, its position, its way into the ring
+//	admit.go    when a change may begin; ack.go what its call waits for
 //	ring.go     the ops that a peer may still need, encoded once
 //	expand.go   ops that cross the border of what is mirrored
+//	rules.go    which paths are mirrored, and how strictly
+//	hot.go      what is recorded before a change, and what may be forgotten
 //	insync.go   who is in sync, which calls may return
 //	member.go   expulsion and join: durable first
-//	hot.go      what is recorded before a change, and what may be forgotten
+//	fence.go    the end of a reign; lost.go when every mirror is compared anew
+//	status.go   how things stand; config.go what a log is given
+//
+// One mirror:
+//
 //	peer.go     one goroutine per mirror: dial, stream, listen
 //	hello.go    where its stream begins; control.go the messages beside it
 //	repair.go   bringing it level, having it join, and again
-//	resync.go   one resync, in the mirror's own op stream
-//	pause.go    holding it up
-//	links.go    files with several names; heirs.go when one of these goes
+//	resync.go   one resync, in the mirror's own op stream; pause.go holding it up
+//	pending.go  what it still has to look at; progress.go how much that is
+//	surface.go  what is put and compared of an object; content.go a file's data
 //	survey.go   many small objects at once
-//	surface.go  what is put and compared of an object
-//	pending.go  what a resync still has to look at; progress.go how much that is
+//	links.go    files with several names; heirs.go when one of these goes
+//
+// All replicas:
+//
 //	verify.go   comparing all mirrors at exact positions
-//	item.go     who agrees about a difference; view.go what each has; mend.go settling it
+//	item.go     who agrees about a difference; view.go what each has
+//	mend.go     settling it; verdict.go who is wrong; restore.go what the primary lacks
 //	pace.go     how much of the disks work in the background may take
-//	rules.go    which paths are mirrored, and how strictly
-//	fence.go    the end of a reign; lost.go what its disk has lost
 package mirror
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -153,35 +160,6 @@ var errStopped = errors.New("mirroring has stopped: whether the mirrors have thi
 // Mirrored reports whether changes of path travel to mirrors.
 func (l *Log) Mirrored(path string) bool { return l.rules.mirrored(path) }
 
-// Admit waits until changes are allowed: the reign goes on, the set is large
-// enough, and no peer that is to be kept in the ring is too far behind. The
-// caller holds no lock, since a mirror may have to be brought level first, and
-// that takes them. ctx ends the wait.
-func (l *Log) Admit(ctx context.Context) error {
-	for {
-		if err := l.fence.check(); err != nil {
-			return err
-		}
-		l.mu.Lock()
-		news, room := l.news, l.room
-		full := l.crowded()
-		l.mu.Unlock()
-		short := l.sync.short()
-		switch {
-		case short && l.cfg.OnShortage == ShortageFail:
-			return fmt.Errorf("%d mirrors in sync, min_in_sync is %d: %w", len(l.sync.set()), l.cfg.MinInSync, op.ErrShortage)
-		case !short && !full:
-			return nil
-		}
-		select {
-		case <-news:
-		case <-room:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for mirrors before a change: %w", op.ErrInterrupted)
-		}
-	}
-}
-
 // Commit runs apply and gives o its position. The caller has been admitted and
 // holds the locks that order o against every op it conflicts with. Commit does
 // not wait for anybody.
@@ -283,53 +261,6 @@ func (l *Log) put(frame []byte, o *op.Op, to uint32) op.LSN {
 	return lsn
 }
 
-// ack says what a call that made o has to wait for.
-func (l *Log) ack(o *op.Op, lsn op.LSN) op.Ack {
-	durable := o.Flags&op.Barrier != 0
-	level := l.rules.level(o.Path)
-	if o.Path2 != "" && o.Kind != op.Symlink && level != SyncOp {
-		// A rename or copy obeys the stricter of its two names.
-		if other := l.rules.level(o.Path2); other == SyncOp || level == SyncLocal {
-			level = other
-		}
-	}
-	if level == SyncBarrier && o.Kind.Data() && !durable {
-		return op.Done
-	}
-	return &ack{log: l, lsn: lsn, durable: durable}
-}
-
-// ack is the Ack of an op that has its place.
-type ack struct {
-	log     *Log
-	lsn     op.LSN
-	durable bool
-}
-
-// Then calls done once the op is where its level wants it. The fence is looked
-// at once more right before the reply.
-func (a *ack) Then(done func(error)) {
-	l := a.log
-	l.sync.wait(a.lsn, a.durable, l.now(), func(err error) {
-		if err == nil {
-			err = l.fence.check()
-		}
-		done(err)
-	})
-}
-
-// Wait is Then for callers who wait.
-func (a *ack) Wait(ctx context.Context) error {
-	done := make(chan error, 1)
-	a.Then(func(err error) { done <- err })
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the mirrors of op %d: %w", a.lsn, context.Cause(ctx))
-	}
-}
-
 // largestWrite is how much data a write has in the stream, in bytes. A larger
 // one becomes several in a row, whose caller waits for the last: while one is
 // made, the one before is encrypted, sent and applied, all while it is in the
@@ -339,55 +270,12 @@ const largestWrite = 128 << 10
 // now is the time since the log was made, in nanoseconds, by the monotonic clock.
 func (l *Log) now() int64 { return int64(time.Since(l.start)) }
 
-// crowded reports whether a connected peer that calls wait for, or that a
-// resync is bringing level, is half a ring behind. Without this bound a writer
-// that never stops would push a mirror in resync off the ring for ever. The
-// caller holds mu.
-func (l *Log) crowded() bool {
-	for _, p := range l.peers {
-		if p.session != nil && !p.cfg.Async && p.lag() > uint64(l.cfg.RingBytes/2) {
-			return true
-		}
-	}
-	return false
-}
-
 // wake tells the senders of the addressed peers that the ring grew.
 func (l *Log) wake(to uint32) {
 	for _, p := range l.peers {
 		if to&p.bit != 0 {
 			p.nudge()
 		}
-	}
-}
-
-// changed tells everybody who waits for news of the status.
-func (l *Log) changed() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	close(l.news)
-	l.news = make(chan struct{})
-}
-
-// event reports to the operator.
-func (l *Log) event(kind, text string) {
-	level := slog.LevelWarn
-	if kind == "joined" || kind == "resync" {
-		level = slog.LevelInfo
-	}
-	l.cfg.Logger.Log(context.Background(), level, text, "event", kind)
-	l.cfg.Event(kind, text)
-}
-
-// disown makes every mirror start over, after an op took effect here that
-// could not be put into the stream.
-func (l *Log) disown(why string) {
-	l.event("disowned", "every mirror is compared anew: "+why)
-	l.mu.Lock()
-	l.ring.drop()
-	l.mu.Unlock()
-	for _, p := range l.peers {
-		p.nudge()
 	}
 }
 
@@ -400,47 +288,4 @@ func (l *Log) Drain(ctx context.Context) error {
 		return err
 	}
 	return a.Wait(ctx)
-}
-
-// WaitInSync returns once n connected mirrors are in sync.
-func (l *Log) WaitInSync(ctx context.Context, n int) error {
-	for {
-		l.mu.Lock()
-		news := l.news
-		l.mu.Unlock()
-		s := l.Status()
-		have := 0
-		for _, p := range s.Peers {
-			if p.InSync && p.Connected {
-				have++
-			}
-		}
-		if have >= n {
-			return nil
-		}
-		select {
-		case <-news:
-		case <-ctx.Done():
-			return fmt.Errorf("%d of %d mirrors in sync: %w", have, n, context.Cause(ctx))
-		}
-	}
-}
-
-// Status returns how things stand.
-func (l *Log) Status() Status {
-	commit, _ := l.sync.committed()
-	s := Status{Line: l.cfg.Line, Commit: commit, Set: l.sync.set(), MinInSync: l.cfg.MinInSync, Shortage: l.sync.short()}
-	if r := l.fence.raised.Load(); r != nil {
-		s.Fenced = &r.epoch
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s.LSN = l.ring.next - 1
-	if l.verify != nil {
-		s.Verify = l.verify.progress()
-	}
-	for _, p := range l.peers {
-		s.Peers = append(s.Peers, p.status())
-	}
-	return s
 }

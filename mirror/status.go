@@ -1,6 +1,9 @@
 package mirror
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -91,4 +94,65 @@ type PeerVerify struct {
 	Checked     bool      `json:"checked"`
 	Reason      string    `json:"reason,omitempty"` // why it was not checked to the end
 	Differences []string  `json:"differences"`
+}
+
+// Status returns how things stand.
+func (l *Log) Status() Status {
+	commit, _ := l.sync.committed()
+	s := Status{Line: l.cfg.Line, Commit: commit, Set: l.sync.set(), MinInSync: l.cfg.MinInSync, Shortage: l.sync.short()}
+	if r := l.fence.raised.Load(); r != nil {
+		s.Fenced = &r.epoch
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.LSN = l.ring.next - 1
+	if l.verify != nil {
+		s.Verify = l.verify.progress()
+	}
+	for _, p := range l.peers {
+		s.Peers = append(s.Peers, p.status())
+	}
+	return s
+}
+
+// WaitInSync returns once n connected mirrors are in sync.
+func (l *Log) WaitInSync(ctx context.Context, n int) error {
+	for {
+		l.mu.Lock()
+		news := l.news
+		l.mu.Unlock()
+		s := l.Status()
+		have := 0
+		for _, p := range s.Peers {
+			if p.InSync && p.Connected {
+				have++
+			}
+		}
+		if have >= n {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d mirrors in sync: %w", have, n, context.Cause(ctx))
+		}
+	}
+}
+
+// changed tells everybody who waits for news of the status.
+func (l *Log) changed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.news)
+	l.news = make(chan struct{})
+}
+
+// event reports to the operator.
+func (l *Log) event(kind, text string) {
+	level := slog.LevelWarn
+	if kind == "joined" || kind == "resync" {
+		level = slog.LevelInfo
+	}
+	l.cfg.Logger.Log(context.Background(), level, text, "event", kind)
+	l.cfg.Event(kind, text)
 }
