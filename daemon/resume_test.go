@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -74,4 +76,84 @@ func TestStopIsForgotten(t *testing.T) {
 	if s := g.store.Get().Stopped; s != nil {
 		t.Errorf("%+v is still recorded", s)
 	}
+}
+
+func TestResume(t *testing.T) {
+	g := newRig(t)
+	p := g.start(hello(), false)
+	p.applied(p.send(create("f"), write("f", 0, "one")))
+	p.join(g)
+	// The next op is on its way in half when the connection breaks: only whole
+	// ones count.
+	half := p.frame(write("f", 3, "lost"))
+	p.raw(half[:len(half)-2])
+	p.lose()
+
+	h := hello()
+	h.Next = 4
+	q := g.connect()
+	a := q.greet(h)
+	if a.Resume == nil || *a.Resume != (op.Position{Line: line, LSN: 3}) || !a.InSync {
+		t.Fatalf("answer %+v, want resume at 3", a)
+	}
+	q.tell(wire.KindBegin, wire.Begin{Resume: true, Policy: wire.Policy{Set: []op.NodeID{g.store.Get().Node}}})
+	q.hear(wire.KindBegun, new(wire.Begun))
+	if ack, _ := q.applied(3); ack.Durable != 3 {
+		t.Errorf("a resumed session begins with ack %+v", ack)
+	}
+	q.lsn, q.offset = 3, p.offset
+	q.applied(q.send(write("f", 3, " two")))
+	g.content("f", "one two")
+	if m := g.recv.Status(); !m.InSync || !m.Strict {
+		t.Errorf("after a resume: %+v", m)
+	}
+	g.wantDegraded()
+}
+
+func TestNoResumeAcrossLines(t *testing.T) {
+	g := newRig(t)
+	p := g.start(hello(), false)
+	p.join(g)
+	p.lose()
+	h := hello()
+	h.Line.Incarnation++
+	g.start(h, false).lose()
+	if st := g.store.Get(); st.InSync || st.ArchiveUntilJoined {
+		t.Errorf("after the primary's restart: %+v", st)
+	}
+	g.wantDegraded("resync with a")
+	// Nor for an epoch that is new to it, where the mirror may have what
+	// nobody else has.
+	h.Line.Epoch, h.Node = op.Epoch{Number: 2, Owner: otherNode}, otherNode
+	g.start(h, false)
+	if st := g.store.Get(); !st.ArchiveUntilJoined || st.Epoch != h.Line.Epoch || len(st.History) != 2 {
+		t.Errorf("after a promotion: %+v", st)
+	}
+}
+
+func TestResumeThatWasNotOffered(t *testing.T) {
+	g := newRig(t)
+	p := g.connect()
+	p.greet(hello())
+	p.tell(wire.KindBegin, wire.Begin{Resume: true})
+	var bye wire.Goodbye
+	p.hear(wire.KindGoodbye, &bye)
+	if err := p.ended(); !errors.Is(err, errProtocol) || !strings.Contains(bye.Reason, "not offered") {
+		t.Errorf("got %v, goodbye %q", err, bye.Reason)
+	}
+}
+
+// A mirror that missed its own expulsion hears of it at the resume.
+func TestExpelledWhileAway(t *testing.T) {
+	g := newRig(t)
+	p := g.start(hello(), false)
+	p.join(g)
+	p.lose()
+	h := hello()
+	h.Next = 3
+	g.start(h, true)
+	if st := g.store.Get(); st.InSync || st.Reason != "expelled by a" {
+		t.Errorf("state %+v", st)
+	}
+	g.wantDegraded("expelled by a")
 }
