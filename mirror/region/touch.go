@@ -118,13 +118,25 @@ func (t *touched) rename(o *op.Op, look Look) {
 			continue
 		}
 		t.entriesOf(path)
-		if i == 0 && o.Arg&unix.RENAME_EXCHANGE == 0 {
+		exchange := o.Arg&unix.RENAME_EXCHANGE != 0
+		if i == 0 || exchange {
+			t.away(path, look)
+		}
+		if i == 0 && !exchange {
 			continue // nothing comes to the old name
 		}
 		t.moved(path, seen(look, other))
-		if o.Arg&unix.RENAME_EXCHANGE == 0 {
+		if !exchange {
 			t.leaves(path, look)
 		}
+	}
+}
+
+// away marks what a directory takes with it when it goes from path: a mirror that
+// has it yet would take it for that of the next directory of that name.
+func (t *touched) away(path string, look Look) {
+	if seen(look, path).Mode&unix.S_IFMT == unix.S_IFDIR {
+		t.add(Mark{Path: path, Scope: Tree})
 	}
 }
 

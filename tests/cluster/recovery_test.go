@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -118,6 +119,42 @@ func TestLongAbsence(t *testing.T) {
 		t.Errorf("%d paths were looked at", n)
 	}
 	mustRead(t, m.InReplica("cold3/away"), "while it is away")
+	equal(t, c.Primary, m)
+}
+
+// While a mirror is away a directory goes, with all that is in it, and an empty
+// one comes to its name, with the same times.
+func TestEmptyDirectoryInItsPlace(t *testing.T) {
+	c := recovery(t, 1, 0)
+	m := c.Mirrors[0]
+	p := c.Primary.Path
+	ways := map[string]func() error{
+		"renamed": func() error { return os.Rename(p("renamed/e"), p("renamed/f")) },
+		"exchanged": func() error {
+			return errors.Join(
+				os.WriteFile(p("exchanged/f"), nil, 0o600),
+				unix.Renameat2(unix.AT_FDCWD, p("exchanged/e"), unix.AT_FDCWD, p("exchanged/f"), unix.RENAME_EXCHANGE),
+				os.Remove(p("exchanged/e")))
+		},
+		"removed": func() error { return os.RemoveAll(p("removed/e")) },
+		"parent":  func() error { return errors.Join(os.Rename(p("parent"), p("moved")), os.Mkdir(p("parent"), 0o755)) },
+	}
+	for way := range ways {
+		must(t, os.MkdirAll(p(way+"/e/sub"), 0o755))
+		mustWrite(t, c.Primary, way+"/e/file", "there before")
+		mustWrite(t, c.Primary, way+"/e/sub/file", "there before")
+	}
+	cool(t, c)
+	m.Kill()
+	for way, change := range ways {
+		st, err := os.Stat(p(way + "/e"))
+		must(t, err)
+		must(t, change())
+		must(t, os.Mkdir(p(way+"/e"), 0o755))
+		must(t, os.Chtimes(p(way+"/e"), st.ModTime(), st.ModTime()))
+	}
+	m.Start(daemon.Mirror)
+	c.Primary.WaitInSync(1)
 	equal(t, c.Primary, m)
 }
 
