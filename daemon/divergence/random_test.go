@@ -3,12 +3,10 @@ package divergence
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,59 +14,8 @@ import (
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
+	"github.com/standbyfs/standbyfs/tests/chaos"
 )
-
-// chaos makes random ops over few names, so that they meet.
-type chaos struct{ *rand.Rand }
-
-func (c chaos) path() string {
-	var names []string
-	for range 1 + c.IntN(3) {
-		names = append(names, string("abc\xff"[c.IntN(4)]))
-	}
-	return strings.Join(names, "/")
-}
-
-func (c chaos) attr(kind uint32) op.Attr {
-	return op.Attr{
-		Valid: op.AttrMode | op.AttrOwner | op.AttrMtime, Mode: kind | uint32(c.IntN(0o1000)),
-		UID: c.Uint32N(3), GID: c.Uint32N(3), Mtime: op.Time{Sec: c.Int64N(1e6), Nsec: c.Uint32N(1e9)},
-	}
-}
-
-func (c chaos) op() *op.Op {
-	o := &op.Op{Path: c.path()}
-	off := c.Int64N(3 * op.RegionSize)
-	switch c.IntN(17) {
-	case 0, 1, 2:
-		o.Kind, o.Attr = op.Create, c.attr(unix.S_IFREG)
-	case 3, 4:
-		o.Kind, o.Attr = op.Mkdir, c.attr(unix.S_IFDIR)
-	case 5:
-		o.Kind, o.Attr, o.Data = op.Symlink, c.attr(unix.S_IFLNK), []byte(c.path())
-	case 6:
-		o.Kind, o.Path2 = op.Link, c.path()
-	case 7:
-		o.Kind = []op.Kind{op.Unlink, op.Rmdir}[c.IntN(2)]
-	case 8, 9:
-		o.Kind, o.Path2 = op.Rename, c.path()
-		o.Arg = []uint32{0, 0, unix.RENAME_NOREPLACE, unix.RENAME_EXCHANGE}[c.IntN(4)]
-	case 10, 11, 12:
-		o.Kind, o.Off = op.Write, off
-		o.Data = bytes.Repeat([]byte{byte(1 + c.IntN(250))}, 1+c.IntN(op.RegionSize))
-	case 13:
-		o.Kind, o.Attr = op.Truncate, op.Attr{Valid: op.AttrSize, Size: off}
-	case 14:
-		o.Kind, o.Off, o.Len = op.Fallocate, off, 1+off
-		o.Arg = []uint32{0, unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_ZERO_RANGE}[c.IntN(3)]
-	case 15:
-		o.Kind, o.Attr = op.SetAttr, c.attr(0)
-		o.Attr.Valid &^= op.AttrMode
-	case 16:
-		o.Kind, o.Name, o.Data = op.SetXattr, "user.a", []byte{byte(c.IntN(256))}
-	}
-	return o
-}
 
 // being is all of one inode.
 type being struct {
@@ -284,22 +231,22 @@ func TestNothingIsLost(t *testing.T) {
 		restarts := round%2 == 1
 		t.Run(fmt.Sprintf("%d restarts %v", round, restarts), func(t *testing.T) {
 			t.Logf("seed %d", seed+round)
-			c, n := chaos{rand.New(rand.NewPCG(seed+round, 0))}, newNode(t)
+			c, n := chaos.New(seed+round), newNode(t)
 			_, a := newTree(t)
 			for range c.IntN(200) { // what they have in common
-				o := c.op()
+				o := c.Next()
 				_, _ = a.Apply(o), n.tree.Apply(o)
 			}
 			for range 100 { // and what not
-				_ = a.Apply(c.op())
-				_ = n.tree.Apply(c.op())
+				_ = a.Apply(c.Next())
+				_ = n.tree.Apply(c.Next())
 			}
 			was := beings(t, n.dir, n.tree)
 			n.keep()
 			for range 60 { // live ops before anything is compared
 				var ops []*op.Op
 				for range 1 + c.IntN(6) {
-					ops = append(ops, c.op())
+					ops = append(ops, c.Next())
 				}
 				for _, o := range ops {
 					_ = a.Apply(o)

@@ -7,21 +7,13 @@ import (
 	"testing"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/tests/chaos"
 	"golang.org/x/sys/unix"
 )
 
+const acl, capability = chaos.ACL, chaos.Capability
+
 const root = ". directory 0755 @"
-
-// acl is an access list with an entry for user 1000.
-const acl = "\x02\x00\x00\x00" +
-	"\x01\x00\x06\x00\xff\xff\xff\xff" + // owner rw
-	"\x02\x00\x04\x00\xe8\x03\x00\x00" + // user 1000 r
-	"\x04\x00\x04\x00\xff\xff\xff\xff" + // group r
-	"\x10\x00\x04\x00\xff\xff\xff\xff" + // mask r
-	"\x20\x00\x00\x00\xff\xff\xff\xff" // others nothing
-
-// capability is cap_net_raw=ep, as the kernel returns it.
-const capability = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 
 func TestApply(t *testing.T) {
 	owned := attrs(0o4755, -7)

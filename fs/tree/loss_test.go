@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/tests/chaos"
 	"golang.org/x/sys/unix"
 )
 
@@ -135,14 +136,14 @@ func TestChaosLosses(t *testing.T) {
 	for round := range uint64(6) {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			t.Logf("seed %d", seed+round)
-			c, a, b := newChaos(seed+round), newTree(t), newTree(t)
+			c, a, b := chaos.New(seed+round), newTree(t), newTree(t)
 			ext4(t, a)
 			lost := 0
 			for range 600 {
-				_ = a.Apply(c.op())
-				o := c.op()
+				_ = a.Apply(c.Next())
+				o := c.Next()
 				if c.IntN(3) == 0 {
-					o = c.repair(t, a)
+					o = repairOf(t, c, a)
 				}
 				before := objects(t, b)
 				loss, err := b.Losses(o)
@@ -167,11 +168,11 @@ func TestChaosLosses(t *testing.T) {
 	}
 }
 
-// repair is an op that makes something be as it is in a.
-func (c *chaos) repair(t *testing.T, a *Tree) *op.Op {
+// repairOf makes an op by which something becomes as it is in a.
+func repairOf(t *testing.T, c *chaos.Ops, a *Tree) *op.Op {
 	t.Helper()
 	for {
-		path := c.path()
+		path := c.Path()
 		put, _, err := a.Describe(path)
 		if err != nil {
 			if c.IntN(4) == 0 {
@@ -181,11 +182,11 @@ func (c *chaos) repair(t *testing.T, a *Tree) *op.Op {
 		}
 		switch c.IntN(4) {
 		case 0:
-			return &op.Op{Kind: op.PutLink, Path: path, Path2: c.path()}
+			return &op.Op{Kind: op.PutLink, Path: path, Path2: c.Path()}
 		case 1:
 			put.Flags |= op.Fresh
 		case 2:
-			put.Names, put.Arg = []string{c.path(), c.path()}, 3
+			put.Names, put.Arg = []string{c.Path(), c.Path()}, 3
 		}
 		return put
 	}
