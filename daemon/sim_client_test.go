@@ -253,7 +253,7 @@ func (p *simProcess) do(ctx context.Context, make func() *op.Op) (op.Ack, error)
 			if err == nil {
 				err = p.fault()
 			}
-			if err == nil && !p.of.lies.fsync {
+			if err == nil && !p.of.lies.Load().fsync {
 				p.of.disk.synced(p.of.disk.mark(), st.Ino)
 			}
 			return err

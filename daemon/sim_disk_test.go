@@ -207,10 +207,10 @@ func (p *simProcess) around(o *op.Op, do func() error) error {
 				return err
 			}
 			err := do()
-			if err == nil && !p.of.lies.sync {
+			if err == nil && !p.of.lies.Load().sync {
 				disk.synced(mark, 0)
 			}
-			return errors.Join(err, p.of.lies.checkpointed(p.n.store.db))
+			return errors.Join(err, p.of.lies.Load().checkpointed(p.n.store.db))
 		})
 	}
 	return p.change(o.String(), func() error {
@@ -249,7 +249,7 @@ func (d simDatabase) Update(fn func(*bolt.Tx) error) error {
 		if err := d.p.fault(); err != nil {
 			return err
 		}
-		return d.p.of.lies.update(d.DB, fn)
+		return d.p.of.lies.Load().update(d.DB, fn)
 	})
 }
 
@@ -269,7 +269,7 @@ func (s *simSyncer) Start(fd int, _ bool, done func(error)) {
 	s.running.Go(func() {
 		busy := s.count.Add(1) > maxSyncs/2
 		defer s.count.Add(-1)
-		if err == nil && !s.p.of.lies.fsync {
+		if err == nil && !s.p.of.lies.Load().fsync {
 			// A full applier waits with a mutex held, for which no time passes.
 			if !busy {
 				s.p.of.sim.pause(simFsync)

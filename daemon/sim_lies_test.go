@@ -22,6 +22,14 @@ type simLies struct {
 	after func(tx *bolt.Tx) error
 }
 
+// lie has the disks of a node tell one more lie from now on. Its processes may be
+// running.
+func (m *simNode) lie(how func(*simLies)) {
+	more := *m.lies.Load()
+	how(&more)
+	m.lies.Store(&more)
+}
+
 // update makes a transaction and lies about it.
 func (l *simLies) update(db *bolt.DB, fn func(*bolt.Tx) error) error {
 	return db.Update(func(tx *bolt.Tx) error {

@@ -31,8 +31,8 @@ type simNode struct {
 	addr        string
 	dir         string
 	disk        *simDisk
-	lies        *simLies
-	checkpoints time.Duration // how often, if not as all
+	lies        atomic.Pointer[simLies] // see lie
+	checkpoints time.Duration           // how often, if not as all
 	id          op.NodeID
 	alive       atomic.Pointer[simProcess] // nil: it is down
 	failing     atomic.Bool                // its disk has failed, so that it forgets nothing
@@ -71,9 +71,10 @@ type simProcess struct {
 func (s *simulation) newNode(name string, port int) *simNode {
 	dir := filepath.Join(s.dir, name)
 	n := &simNode{
-		sim: s, name: name, addr: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, lies: &simLies{},
+		sim: s, name: name, addr: fmt.Sprintf("127.0.0.1:%d", port), dir: dir,
 		disk: &simDisk{replica: filepath.Join(dir, "replica")},
 	}
+	n.lies.Store(&simLies{})
 	if err := errors.Join(makeReplica(n.disk.replica), os.Mkdir(filepath.Join(dir, "mount"), 0o755)); err != nil {
 		s.fail("%v", err)
 	}

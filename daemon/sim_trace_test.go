@@ -141,7 +141,7 @@ func (tr *trace) run(t *testing.T, lie bool) *simulation {
 		s.makeNodes(tr.nodes)
 		liar := s.node(tr.liar)
 		if lie && !strings.Contains(tr.steps, "lie;") {
-			tr.lie(liar.lies)
+			liar.lie(tr.lie)
 		}
 		s.begin()
 		s.joined(tr.nodes - 1)
@@ -159,7 +159,7 @@ func (tr *trace) run(t *testing.T, lie bool) *simulation {
 		for step := range strings.SplitSeq(tr.steps, "; ") {
 			if step == "lie" {
 				if lie {
-					tr.lie(liar.lies)
+					liar.lie(tr.lie)
 				}
 				continue
 			}

@@ -201,7 +201,7 @@ func simulate(t *testing.T, seed uint64, lie func(*simLies)) *simulation {
 		s := newSimulation(dir, seed)
 		for _, n := range s.nodes {
 			if lie != nil {
-				lie(n.lies)
+				n.lie(lie)
 			}
 		}
 		s.round()
