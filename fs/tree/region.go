@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -61,24 +62,29 @@ func (t *Tree) openData(path string) (*os.File, int64, error) {
 func extents(fd int, start, end int64) ([]extent, error) {
 	var all []extent
 	for at := start; at < end; {
-		data, err := unix.Seek(fd, at, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) || err == nil && data >= end {
+		data, hole, err := nextExtent(fd, at)
+		if err != nil {
+			return nil, err
+		}
+		if data >= end {
 			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		hole, err := unix.Seek(fd, data, unix.SEEK_HOLE)
-		if errors.Is(err, unix.ENXIO) {
-			break // cut off meanwhile
-		}
-		if err != nil {
-			return nil, err
 		}
 		all = append(all, extent{data, min(hole, end)})
 		at = hole
 	}
 	return all, nil
+}
+
+// nextExtent returns where the next data at or behind at begins and ends. If
+// there is none, both are the largest offset there is.
+func nextExtent(fd int, at int64) (data, hole int64, err error) {
+	if data, err = unix.Seek(fd, at, unix.SEEK_DATA); err == nil {
+		hole, err = unix.Seek(fd, data, unix.SEEK_HOLE)
+	}
+	if errors.Is(err, unix.ENXIO) { // the second time it was cut off meanwhile
+		return math.MaxInt64, math.MaxInt64, nil
+	}
+	return data, hole, err
 }
 
 // Digests returns one digest for each region of the file at path that begins
@@ -273,9 +279,10 @@ func (t *Tree) checkNoHole(o *op.Op, part int) ([]int64, error) {
 	return differ, nil
 }
 
-// NextHole returns the next regions in a row, from off on, that are all hole. If
-// no more are the range is empty and at the end of the file. Off is aligned to
-// op.RegionSize, and so are they, if need be beyond the end.
+// NextHole returns the next regions in a row, from off on, that are all hole, or
+// zeros that were never written. If no more are the range is empty and at the
+// end of the file. Off is aligned to op.RegionSize, and so are they, if need be
+// beyond the end.
 func (t *Tree) NextHole(path string, off int64) (from, to int64, err error) {
 	f, size, err := t.openData(path)
 	if err != nil {
@@ -283,30 +290,31 @@ func (t *Tree) NextHole(path string, off int64) (from, to int64, err error) {
 	}
 	defer f.Close()
 	roundUp := func(n int64) int64 { return (n + op.RegionSize - 1) / op.RegionSize * op.RegionSize }
+	from = off
 	for at := off; at < size; {
-		hole, err := unix.Seek(int(f.Fd()), at, unix.SEEK_HOLE)
-		if errors.Is(err, unix.ENXIO) {
-			break // cut off meanwhile
-		}
+		data, hole, err := nextExtent(int(f.Fd()), at)
 		if err != nil {
 			return off, off, pathError("find holes of", path, err)
 		}
-		from = roundUp(hole)
-		if from >= size {
+		if data >= size {
 			break
 		}
-		at, err = unix.Seek(int(f.Fd()), from, unix.SEEK_DATA)
-		switch {
-		case errors.Is(err, unix.ENXIO):
-			return from, roundUp(size), nil
-		case err != nil:
+		written, err := written(f, extent{data, hole})
+		if err != nil {
 			return off, off, pathError("find holes of", path, err)
 		}
-		if to = at / op.RegionSize * op.RegionSize; to > from {
-			return from, to, nil
+		for _, e := range written {
+			if to = e.start / op.RegionSize * op.RegionSize; to > from {
+				return from, to, nil
+			}
+			from = roundUp(e.end)
 		}
+		at = hole
 	}
 	end := max(off, roundUp(size))
+	if from < end {
+		return from, end, nil
+	}
 	return end, end, nil
 }
 

@@ -242,6 +242,22 @@ func overlay(t testing.TB, a, b *Tree, path string, off, n int64) []byte {
 	return to
 }
 
+// Space that was allocated, and read, but never written is as good as a hole.
+func TestReadIsNotWritten(t *testing.T) {
+	const r = op.RegionSize
+	tr := newTree(t)
+	apply(t, tr, create("f"), &op.Op{Kind: op.Fallocate, Path: "f", Len: 9 * r}, write("f", 2*r+5, "in memory only"), write("f", 6*r, "x"))
+	if _, err := os.ReadFile(filepath.Join(tr.Dir(), "f")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ off, from, to int64 }{{0, 0, 2}, {2 * r, 3, 6}, {6 * r, 7, 9}, {8 * r, 8, 9}, {9 * r, 9, 9}} {
+		from, to, err := tr.NextHole("f", c.off)
+		if err != nil || from != c.from*r || to != c.to*r {
+			t.Errorf("from %d on: %d to %d, %v; want %d to %d", c.off, from, to, err, c.from*r, c.to*r)
+		}
+	}
+}
+
 func TestNextHole(t *testing.T) {
 	const r = op.RegionSize
 	tr := newTree(t)

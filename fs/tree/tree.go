@@ -14,6 +14,7 @@
 //	aliases.go  all names of a file
 //	quiet.go    reading symbolic links without a trace
 //	region.go   file data in regions: digests, holes, ranges
+//	unwritten.go  space that only looks like data
 //	survey.go   many small objects at once
 //	compare.go  a description against what is here, in words
 //	view.go     what is at a path, from the disk; unnamed.go a file in the making
