@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -131,15 +130,11 @@ func drawDivergences(w io.Writer, all []listedDivergence) error {
 	if len(all) == 0 {
 		return sayLine(w, "no divergences")
 	}
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "ID\tBEGAN\tTAKEN OVER BY\tFILES\tKEPT\tSTATE")
-	for _, d := range all {
-		fmt.Fprintf(t, "%s\t%s\tepoch %s\t%d\t%s\t%s\n", d.ID, d.Began.Local().Format(time.DateTime), d.Epoch, d.Files, admin.Bytes(uint64(d.Bytes)), d.state())
-	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("print the answer: %w", err)
-	}
-	return nil
+	return drawTable(w, "ID\tBEGAN\tTAKEN OVER BY\tFILES\tKEPT\tSTATE", func(t io.Writer) {
+		for _, d := range all {
+			fmt.Fprintf(t, "%s\t%s\tepoch %s\t%d\t%s\t%s\n", d.ID, d.Began.Local().Format(time.DateTime), d.Epoch, d.Files, admin.Bytes(uint64(d.Bytes)), d.state())
+		}
+	})
 }
 
 func (d *listedDivergence) state() string {
@@ -188,23 +183,23 @@ EXIT CODES
 }
 
 func drawArchive(w io.Writer, a *divergence.Archive) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "PATH\tTYPE\tSIZE\tKEPT\tBEFORE\tWHEN")
-	for _, r := range a.Objects {
-		for i, path := range r.Paths {
-			if i > 0 {
-				fmt.Fprintf(t, "%s\tthe same\n", path)
-				continue
+	err := drawTable(w, "PATH\tTYPE\tSIZE\tKEPT\tBEFORE\tWHEN", func(t io.Writer) {
+		for _, r := range a.Objects {
+			for i, path := range r.Paths {
+				if i > 0 {
+					fmt.Fprintf(t, "%s\tthe same\n", path)
+					continue
+				}
+				kind := "unknown"
+				if r.Object != nil {
+					kind = tree.TypeName(r.Object.Mode)
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", path, kind, admin.Bytes(uint64(r.Size())), r.Kept(), r.Why, r.When.Local().Format(time.DateTime))
 			}
-			kind := "unknown"
-			if r.Object != nil {
-				kind = tree.TypeName(r.Object.Mode)
-			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", path, kind, admin.Bytes(uint64(r.Size())), r.Kept(), r.Why, r.When.Local().Format(time.DateTime))
 		}
-	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("print the answer: %w", err)
+	})
+	if err != nil {
+		return err
 	}
 	if a.Torn {
 		if err := sayLine(w, "the last line is torn: it belongs to a change that was never made, so nothing is lost with it"); err != nil {

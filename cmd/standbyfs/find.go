@@ -13,6 +13,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/cmd/standbyfs/config"
 	"github.com/standbyfs/standbyfs/daemon"
+	"github.com/standbyfs/standbyfs/daemon/admin"
 )
 
 // finder finds the node that a verb speaks to.
@@ -174,4 +175,13 @@ func unescape(text string) string {
 		b.WriteByte(text[i])
 	}
 	return b.String()
+}
+
+// dial connects to the node, which has to run.
+func (n found) dial() (*admin.Client, error) {
+	client, err := admin.Dial(n.stateDir)
+	if errors.Is(err, admin.ErrNotRunning) {
+		return nil, fmt.Errorf("%w: start it with `standbyfs serve`, `mount` or `mirror`, or name its state directory with --state", err)
+	}
+	return client, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
@@ -84,4 +85,23 @@ func block(node *yaml.Node) {
 	for _, child := range node.Content {
 		block(child)
 	}
+}
+
+// sayLine prints one line of an answer.
+func sayLine(w io.Writer, format string, args ...any) error {
+	if _, err := fmt.Fprintf(w, format+"\n", args...); err != nil {
+		return fmt.Errorf("print the answer: %w", err)
+	}
+	return nil
+}
+
+// drawTable prints a heading and rows; tabs stand between their cells.
+func drawTable(w io.Writer, heading string, rows func(io.Writer)) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, heading)
+	rows(t)
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("print the answer: %w", err)
+	}
+	return nil
 }

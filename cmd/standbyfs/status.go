@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -110,21 +109,4 @@ func (n found) status(ctx context.Context) (*admin.Status, error) {
 	}
 	s.Replica = n.replica
 	return &s, nil
-}
-
-// dial connects to the node, which has to run.
-func (n found) dial() (*admin.Client, error) {
-	client, err := admin.Dial(n.stateDir)
-	if errors.Is(err, admin.ErrNotRunning) {
-		return nil, fmt.Errorf("%w: start it with `standbyfs serve`, `mount` or `mirror`, or name its state directory with --state", err)
-	}
-	return client, err
-}
-
-// sayLine prints one line of an answer.
-func sayLine(w io.Writer, format string, args ...any) error {
-	if _, err := fmt.Fprintf(w, format+"\n", args...); err != nil {
-		return fmt.Errorf("print the answer: %w", err)
-	}
-	return nil
 }
