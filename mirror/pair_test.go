@@ -25,6 +25,9 @@ type pair struct {
 	a, b  *tree.Tree // of the primary, of the mirror
 	order sync.Mutex // held over a change and its place in the stream, as the file system does
 	sent  []*op.Op   // what the mirror applied, data left out
+	// listed is called when a directory has been listed, before its children are
+	// looked at, and surveyed after that; nil: nothing happens then
+	listed, surveyed func()
 }
 
 // FlushTimes has nothing to do: nothing is put off.
@@ -39,7 +42,16 @@ func (r *pair) Hold(_ string, fn func() error) error {
 	return fn()
 }
 
-func (r *pair) HoldNames(dir string, _ []string, fn func() error) error { return r.Hold(dir, fn) }
+func (r *pair) HoldNames(dir string, _ []string, fn func() error) error {
+	if r.listed != nil {
+		r.listed()
+	}
+	err := r.Hold(dir, fn)
+	if r.surveyed != nil {
+		r.surveyed()
+	}
+	return err
+}
 
 func newPair(t *testing.T) *pair {
 	t.Helper()

@@ -302,7 +302,8 @@ func (p *peer) reported(r wire.Report) error {
 			if err := op.CheckPath(path); err != nil {
 				return fmt.Errorf("%w: report: %w", errProto, err)
 			}
-			p.pending.add(region.Mark{Path: path, To: op.RegionSize})
+			// It may have grown since, over what the mirror has of an older one.
+			p.pending.want(path, small)
 		}
 	case r.Kind == wire.ReportDiffer:
 		p.differ = append(p.differ, r)

@@ -267,12 +267,13 @@ func (p *pending) follow(o *op.Op) {
 }
 
 // fill makes a range pending that is written into a file of which just the holes
-// are: what was a region without data is not one any more, and what the mirror
-// has around the range is not known.
+// are, or that may come to be so when the mirror has answered about its
+// directory: what was a region without data is not one any more, and what the
+// mirror has around the range is not known.
 func (p *pending) fill(path string, off, n int64) {
 	dir, _ := op.SplitPath(path)
 	i, d := p.items[path], p.items[dir]
-	if i != nil && i.all.holes || d != nil && d.all.scope == region.Entries {
+	if i != nil && i.all.holes || d != nil && d.all.wide() {
 		p.want(path, want{data: []span{aligned(off, off+n)}})
 	}
 }

@@ -222,7 +222,7 @@ func (r *resync) look(ctx context.Context, t task) error {
 		r.puts = append(r.puts, half{tasks: []task{t}, last: r.last})
 		return nil
 	case err == nil:
-		err = r.survey(ctx, t.path, small)
+		err = r.survey(ctx, t, small)
 	}
 	if err != nil {
 		return err

@@ -27,14 +27,19 @@ func (t task) child(e tree.Entry, fresh bool) (w want, alone bool) {
 	case t.scope == region.Children:
 		return want{data: []span{{0, region.End}}}, alone
 	}
-	return want{data: []span{{0, op.RegionSize}}, holes: true}, alone
+	return small, alone
 }
+
+// small is what is wanted of a file of which no more was marked than its first
+// region. What lies behind that is hole, or was marked when it was written.
+var small = want{data: []span{{0, op.RegionSize}}, holes: true}
 
 // A survey is made of this many children at most, under one hold of all of them.
 const maxSurvey = 128
 
-// survey sends digests of children of a directory.
-func (r *resync) survey(ctx context.Context, dir string, names []string) error {
+// survey sends digests of children of a directory, which t is about.
+func (r *resync) survey(ctx context.Context, t task, names []string) error {
+	dir := t.path
 	ahead := names[:min(maxSurvey, len(names))]
 	r.log.cfg.Tree.ReadAhead(dir, ahead)
 	for len(names) > 0 {
@@ -47,7 +52,7 @@ func (r *resync) survey(ctx context.Context, dir string, names []string) error {
 		r.log.cfg.Tree.ReadAhead(dir, ahead)
 		var read int64
 		err := r.log.source.HoldNames(dir, some, func() error {
-			o, n, err := r.log.survey(dir, some)
+			o, n, err := r.surveyed(t, some)
 			if err != nil || len(o.Names) == 0 {
 				return err
 			}
@@ -66,18 +71,24 @@ func (r *resync) survey(ctx context.Context, dir string, names []string) error {
 	return nil
 }
 
-// survey returns the op that compares children of a directory, without those
-// that have gone since they were listed, and how many bytes of files it is about.
-func (l *Log) survey(dir string, names []string) (*op.Op, int64, error) {
-	o := &op.Op{Kind: op.Survey, Path: dir}
+// surveyed returns the op that compares children of a directory, and how many
+// bytes of files it is about. It leaves out those that have gone since they were
+// listed. What has become one to be looked at alone is made pending.
+func (r *resync) surveyed(t task, names []string) (*op.Op, int64, error) {
+	o := &op.Op{Kind: op.Survey, Path: t.path}
 	var size int64
 	for _, name := range names {
-		st, err := l.cfg.Tree.Stat(op.JoinPath(dir, name))
+		path := op.JoinPath(t.path, name)
+		st, err := r.log.cfg.Tree.Stat(path)
 		if err != nil {
 			if moved(err) {
 				continue
 			}
 			return nil, 0, err
+		}
+		if w, alone := t.child(tree.EntryOf(name, &st), r.p.fresh); alone {
+			r.want([]string{path}, w)
+			continue
 		}
 		if st.Mode&unix.S_IFMT == unix.S_IFREG {
 			size += min(st.Size, op.RegionSize)
@@ -85,6 +96,6 @@ func (l *Log) survey(dir string, names []string) (*op.Op, int64, error) {
 		o.Names = append(o.Names, name)
 	}
 	var err error
-	o.Data, err = l.cfg.Tree.Survey(dir, o.Names)
+	o.Data, err = r.log.cfg.Tree.Survey(t.path, o.Names)
 	return o, size, err
 }

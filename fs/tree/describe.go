@@ -33,6 +33,11 @@ type Entry struct {
 	Sparse bool
 }
 
+// EntryOf returns the entry that name is of what st describes.
+func EntryOf(name string, st *unix.Stat_t) Entry {
+	return Entry{name, st.Mode & unix.S_IFMT, st.Ino, st.Size, uint32(st.Nlink), st.Blocks*512 < st.Size}
+}
+
 // Describe returns the Put that makes an object like the one at path: all
 // attributes but atime, link text, xattrs. Its Arg is the number of names that
 // the object has, for anything but a directory.
@@ -112,7 +117,7 @@ func (t *Tree) Names(path string) ([]Entry, error) {
 		case err != nil:
 			return nil, pathError("stat", op.JoinPath(path, name), err)
 		default:
-			entries = append(entries, Entry{name, st.Mode & unix.S_IFMT, st.Ino, st.Size, uint32(st.Nlink), st.Blocks*512 < st.Size})
+			entries = append(entries, EntryOf(name, &st))
 		}
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
