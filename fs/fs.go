@@ -4,6 +4,7 @@
 // passthrough file system.
 //
 //	mount.go      mounting and unmounting; what we agree on with the kernel
+//	mountinfo.go  what is mounted at a place
 //	device.go     /dev/fuse
 //	serve.go      who reads and answers requests
 //	reply.go      replies that wait for mirrors
@@ -24,6 +25,7 @@
 //	ioctl.go      inode flags: append only, immutable and the like
 //	times.go      mtimes that travel later than the data
 //	hold.go       keeping an object still; mend.go changing it past the kernel
+//	freeing.go    the room of files without names
 //	errno.go      from errors to what callers see
 package fs
 

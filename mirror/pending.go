@@ -15,9 +15,9 @@ import (
 // every op that is ordered, in order.
 //
 // A name that takes content from a pending one becomes pending itself, whether
-// by rename (RULES.md 16, MoveMarks), link or copy (16, CopyMarks: the copy
-// travels and its target is looked at again). It does so whole, whatever part
-// of the other was pending.
+// by rename (RULES.md 16, MoveMarks), link or copy (RULES.md 16, CopyMarks: the
+// copy travels and its target is looked at again). It does so whole, whatever
+// part of the other was pending.
 type pending struct {
 	items map[string]*item
 	queue []string // paths to begin with; may name some that are gone from items

@@ -25,8 +25,7 @@ import (
 //
 // Since a comparison is an op, it has a position, and 'equal' at a position
 // means equal ever after: the ops behind it are the same on both sides. So no
-// digest is ever too old, whatever was renamed meanwhile (RULES.md 16,
-// MoveRepeats and HashPosition hold by construction).
+// digest is ever too old, whatever was renamed meanwhile.
 //
 // (Hashing on the mirror's side at its leisure, with a position sent along, was
 // the first design. It needs a rule for every op that moves content, to tell

@@ -32,7 +32,9 @@ func newPauseCommand(pause bool, verb, short, long string) *cobra.Command {
 		Long: long + `
 
 MIRROR is the name or the address of one, as status shows it; without it all are
-meant. ` + findHelp + `
+meant.
+
+` + findHelp + `
 
 EXIT CODES
   0 done

@@ -15,7 +15,7 @@ func newRootCommand() *cobra.Command {
 order to other machines, and serves any of the copies when the first machine is
 gone.
 
-On two machines, without certificates and on one host only:
+To try it on one machine, where no certificates are needed:
 
   standbyfs mirror /srv/copy --listen 127.0.0.1:7421
   standbyfs mount /srv/data /mnt/data --mirror 127.0.0.1:7421

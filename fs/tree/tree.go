@@ -10,7 +10,7 @@
 //	lenient.go  the same during a resync: what is in the way makes way
 //	put.go      repair ops: make an object equal to a description
 //	loss.go     what an op takes away
-//	describe.go reading descriptions: attributes, xattrs, names
+//	describe.go reading descriptions: attributes, xattrs, names; chattr.go inode flags
 //	aliases.go  all names of a file
 //	quiet.go    reading symbolic links without a trace
 //	region.go   file data in regions: digests, holes, ranges
@@ -22,7 +22,7 @@
 //	clone.go    a copy of the tree that shares its data
 //	diff.go     two trees against each other
 //	digest.go   one digest of a whole tree, for people
-//	sync.go     files to stable storage, many at once
+//	sync.go     files to stable storage, many at once; reread.go past what is in memory
 //
 // No function follows a symbolic link, and none leaves the root.
 package tree
