@@ -4,7 +4,6 @@
 // passthrough file system.
 //
 //	mount.go      mounting and unmounting; what we agree on with the kernel
-//	mountinfo.go  what is mounted at a place
 //	device.go     /dev/fuse
 //	serve.go      who reads and answers requests
 //	reply.go      replies that wait for mirrors

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/standbyfs/standbyfs/fs/mountinfo"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"golang.org/x/sys/unix"
 )
@@ -99,12 +100,12 @@ func (m *Mount) settle() {
 		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 		unix.Close(fd)
 	}
-	mounts, err := mountsAt(m.point)
+	mounts, err := mountinfo.At(m.point)
 	if err != nil || len(mounts) == 0 {
 		m.fs.log.Warn("the mount is not in /proc/self/mountinfo", "mount", m.point, "error", err)
 		return
 	}
-	m.dev = mounts[len(mounts)-1].dev
+	m.dev = mounts[len(mounts)-1].Dev
 	knob := "/sys/class/bdi/" + m.dev + "/read_ahead_kb"
 	if err := os.WriteFile(knob, fmt.Append(nil, readAhead), 0); err != nil {
 		m.fs.log.Warn("read-ahead stays at the kernel's default: large reads are slower", "error", err)
@@ -161,12 +162,12 @@ func (m *Mount) Unmount(ctx context.Context) (lazy bool, err error) {
 // detach unmounts what is ours: not what somebody mounted over it, and nothing
 // if it is gone already.
 func (m *Mount) detach(flags int) error {
-	mounts, err := mountsAt(m.point)
+	mounts, err := mountinfo.At(m.point)
 	if err != nil {
 		return err
 	}
 	for i, mt := range mounts {
-		if mt.dev != m.dev {
+		if mt.Dev != m.dev {
 			continue
 		}
 		if i != len(mounts)-1 {
@@ -195,7 +196,7 @@ func CleanStale(mountpoint string) error {
 		point = filepath.Join(dir, filepath.Base(point))
 	}
 	for {
-		mounts, err := mountsAt(point)
+		mounts, err := mountinfo.At(point)
 		if err != nil {
 			return err
 		}
@@ -206,7 +207,7 @@ func CleanStale(mountpoint string) error {
 		var st unix.Statfs_t
 		err = restart(func() error { return unix.Statfs(point, &st) })
 		if !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
-			return fmt.Errorf("%s: %s: %w (umount it first, or choose another mount point)", point, mounts[len(mounts)-1].kind, ErrMounted)
+			return fmt.Errorf("%s: %s: %w (umount it first, or choose another mount point)", point, mounts[len(mounts)-1].Type, ErrMounted)
 		}
 		if err := unix.Unmount(point, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH); err != nil {
 			return fmt.Errorf("detach the dead mount %s: %w", point, err)

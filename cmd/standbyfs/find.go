@@ -3,17 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/standbyfs/standbyfs/cmd/standbyfs/config"
 	"github.com/standbyfs/standbyfs/daemon"
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/fs/mountinfo"
 )
 
 // finder finds the node that a verb speaks to.
@@ -92,23 +90,22 @@ func (f *finder) find(cmd *cobra.Command, args []string) (found, error) {
 	return n, nil
 }
 
+// fsType is how the kernel lists our mounts.
+const fsType = "fuse.standbyfs"
+
 // replicaAt returns the replica at path: what is mounted there, or path itself.
 func replicaAt(path string) (replica string, mounted bool, err error) {
-	path, err = resolve(path)
-	if err != nil {
+	if path, err = resolve(path); err != nil {
 		return "", false, err
 	}
-	mounts, err := os.Open("/proc/self/mountinfo")
+	mounts, err := mountinfo.At(path)
 	if err != nil {
 		return "", false, fmt.Errorf("look for a mount at %s: %w", path, err)
 	}
-	defer mounts.Close()
-	replica, err = mountedAt(mounts, path)
-	if err != nil {
-		return "", false, fmt.Errorf("look for a mount at %s: %w", path, err)
-	}
-	if replica != "" {
-		return replica, true, nil
+	if len(mounts) > 0 {
+		if top := mounts[len(mounts)-1]; top.Type == fsType {
+			return top.Source, true, nil
+		}
 	}
 	return path, false, nil
 }
@@ -131,50 +128,6 @@ func resolve(path string) (string, error) {
 		return "", fmt.Errorf("resolve %s: %w", path, err)
 	}
 	return filepath.Join(parent, filepath.Base(path)), nil
-}
-
-// fsType is how the kernel lists our mounts.
-const fsType = "fuse.standbyfs"
-
-// mountedAt returns the replica whose mount is seen at a path, "" if there is
-// none. mounts is in the form of proc_pid_mountinfo(5). Of several mounts at
-// one place the last one hides the others.
-func mountedAt(mounts io.Reader, path string) (string, error) {
-	text, err := io.ReadAll(mounts)
-	if err != nil {
-		return "", err
-	}
-	replica := ""
-	for line := range strings.Lines(string(text)) {
-		// 36 35 98:0 /root /mount/point options [tags...] - type source options
-		front, back, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
-		place, what := strings.Split(front, " "), strings.Split(back, " ")
-		if !ok || len(place) < 5 || len(what) < 2 || unescape(place[4]) != path {
-			continue
-		}
-		replica = ""
-		if what[0] == fsType {
-			replica = unescape(what[1])
-		}
-	}
-	return replica, nil
-}
-
-// unescape turns the kernel's octal escapes (space, tab, newline, backslash
-// and #) back into bytes.
-func unescape(text string) string {
-	var b strings.Builder
-	for i := 0; i < len(text); i++ {
-		if text[i] == '\\' && i+4 <= len(text) {
-			if code, err := strconv.ParseUint(text[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(code))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(text[i])
-	}
-	return b.String()
 }
 
 // dial connects to the node, which has to run.

@@ -7,49 +7,6 @@ import (
 	"testing"
 )
 
-func TestMountedAt(t *testing.T) {
-	mounts := strings.Join([]string{
-		`24 30 0:22 / /proc rw,relatime shared:12 - proc proc rw`,
-		`90 30 0:50 / /mnt/data rw,nosuid,nodev shared:7 master:1 - fuse.standbyfs /srv/data rw,user_id=0`,
-		`91 30 0:51 / /mnt/with\040space\134\011 rw - fuse.standbyfs /srv/a\040b\043 rw`,
-		`92 30 0:52 / /mnt/hidden rw - fuse.standbyfs /srv/hidden rw`,
-		`93 30 0:53 / /mnt/hidden rw - tmpfs tmpfs rw`,
-		`94 30 0:54 / /mnt/twice rw - fuse.standbyfs /srv/old rw`,
-		`95 30 0:55 / /mnt/twice rw - fuse.standbyfs /srv/new rw`,
-		`96 30 0:56 / /mnt/other rw - fuse.sshfs host:/ rw`,
-		`97 broken`,
-		``,
-	}, "\n")
-	for path, want := range map[string]string{
-		"/mnt/data":                  "/srv/data",
-		"/mnt/with space\\\t":        "/srv/a b#",
-		"/mnt/hidden":                "",
-		"/mnt/twice":                 "/srv/new",
-		"/mnt/other":                 "",
-		"/mnt":                       "",
-		"/mnt/data/below":            "",
-		`/mnt/with\040space\134\011`: "",
-	} {
-		got, err := mountedAt(strings.NewReader(mounts), path)
-		if err != nil || got != want {
-			t.Errorf("mountedAt(%q) = %q, %v: want %q", path, got, err, want)
-		}
-	}
-}
-
-func FuzzUnescape(f *testing.F) {
-	for _, seed := range []string{``, `a\040b`, `\`, `\04`, `\999`, `\777`, `\134040`} {
-		f.Add(seed)
-	}
-	escape := strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`, "#", `\043`)
-	f.Fuzz(func(t *testing.T, text string) {
-		unescape(text) // of anything: does not panic
-		if got := unescape(escape.Replace(text)); got != text {
-			t.Errorf("%q came back as %q", text, got)
-		}
-	})
-}
-
 func TestFind(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

@@ -1,11 +1,12 @@
 package harness
 
 import (
-	"bufio"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/standbyfs/standbyfs/fs/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -13,23 +14,29 @@ import (
 // is one.
 func MountedAt(t testing.TB, dir string) (source string, mounted bool) {
 	t.Helper()
-	eachMount(t, func(at, from string) {
-		if at == dir {
-			source, mounted = from, true
-		}
-	})
-	return source, mounted
+	mounts, err := mountinfo.At(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(mounts) == 0 {
+		return "", false
+	}
+	return mounts[len(mounts)-1].Source, true
 }
 
 // mountsBelow returns the mount points at and below dir, the innermost first.
 func mountsBelow(t testing.TB, dir string) []string {
 	t.Helper()
+	mounts, err := mountinfo.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var found []string
-	eachMount(t, func(at, _ string) {
-		if at == dir || strings.HasPrefix(at, dir+"/") {
-			found = append([]string{at}, found...)
+	for _, m := range slices.Backward(mounts) {
+		if m.Point == dir || strings.HasPrefix(m.Point, dir+"/") {
+			found = append(found, m.Point)
 		}
-	})
+	}
 	return found
 }
 
@@ -42,31 +49,6 @@ func NoMountsLeft(t testing.TB, dir string) {
 		if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
 			t.Errorf("detaching %s: %v", at, err)
 		}
-	}
-}
-
-// eachMount calls fn with the mount point and the source of each mount of this
-// process, in the order of mounting.
-func eachMount(t testing.TB, fn func(at, source string)) {
-	t.Helper()
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	// Blanks and the like in paths are written as octal escapes.
-	plain := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		left, right, ok := strings.Cut(lines.Text(), " - ")
-		fields, tail := strings.Fields(left), strings.Fields(right)
-		if !ok || len(fields) < 5 || len(tail) < 2 {
-			t.Fatalf("mountinfo line %q is not understood", lines.Text())
-		}
-		fn(plain.Replace(fields[4]), plain.Replace(tail[1]))
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
 	}
 }
 
