@@ -103,6 +103,7 @@ func (m *simNode) kept(st State) error {
 // crowning is called by a process whose promotion is recorded, before anybody
 // can write; crown follows once it is known what was promised.
 func (s *simulation) crowning(p *simProcess, serve func()) {
+	s.beginsWith(p)
 	counts := countsIn(p.of.disk.replica)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,6 +130,7 @@ func (s *simulation) crownAll(promised bool) {
 
 // crown takes down that p reigns.
 func (s *simulation) crown(p *simProcess, promised bool) {
+	s.beginsWith(p)
 	s.crownWith(p, countsIn(p.of.disk.replica), promised)
 }
 
@@ -168,6 +170,9 @@ func (s *simulation) acknowledged(p *simProcess, k int, count uint64) {
 	s.barriers++
 	if p.epoch == s.reigns[len(s.reigns)-1].epoch {
 		s.floor[k] = max(s.floor[k], count)
+		acked := s.history.acked[p.epoch]
+		acked[k] = max(acked[k], count)
+		s.history.acked[p.epoch] = acked
 		return
 	}
 	for _, r := range s.reigns {

@@ -201,6 +201,9 @@ func (p *simProcess) change(what string, do func() error) error {
 func (p *simProcess) around(o *op.Op, do func() error) error {
 	disk := p.of.disk
 	if o == nil {
+		if p.of.lies.Load().commit {
+			p.hearCommit()
+		}
 		return p.change("sync", func() error {
 			mark := disk.mark()
 			if err := p.fault(); err != nil {
@@ -213,11 +216,13 @@ func (p *simProcess) around(o *op.Op, do func() error) error {
 			return errors.Join(err, p.of.lies.Load().checkpointed(p.n.store.db))
 		})
 	}
+	end := p.watch(o)
 	return p.change(o.String(), func() error {
 		if err := p.fault(); err != nil {
 			return err
 		}
 		err := do()
+		end()
 		if err == nil || !p.strict.Load() { // a lenient one may have done something
 			if noted := disk.note(p.n.tree, o); noted != nil && err == nil {
 				p.of.sim.fail("%v: %v", o, noted)

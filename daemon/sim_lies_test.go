@@ -6,6 +6,8 @@ package daemon
 import (
 	"slices"
 
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/wire"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -14,6 +16,8 @@ import (
 // is not touched, so a lie shows only once the process has died.
 type simLies struct {
 	sync, fsync bool // return without doing anything
+	commit      bool // a mirror hears that all is committed, whatever that rests on
+	unarchived  bool // what a mirror keeps of a divergence is gone before it is applied
 	// edit changes the state that a transaction records; was is the one on disk.
 	edit func(was, is *State)
 	// regions changes the records of regions at the end of a transaction.
@@ -60,6 +64,24 @@ func (l *simLies) checkpointed(db database) error {
 		return nil
 	}
 	return db.(simDatabase).DB.Update(l.after)
+}
+
+// hearCommit tells a mirror that all that it has applied is committed.
+func (p *simProcess) hearCommit() {
+	r, err := p.n.playing()
+	m, ok := r.(*standby)
+	if err != nil || !ok {
+		return
+	}
+	m.Receiver.mu.Lock()
+	s := m.current
+	m.Receiver.mu.Unlock()
+	if s == nil || s.applier == nil {
+		return
+	}
+	s.applier.step.Lock()
+	defer s.applier.step.Unlock()
+	s.applier.advance(func(at *progress) { at.commit = at.applied })
 }
 
 // stateIn is the state that a transaction sees; nil: none.
@@ -166,4 +188,45 @@ var (
 	oldLine = func(l *simLies) {
 		l.edit = func(was, is *State) { is.Incarnation = was.Incarnation }
 	}
+	// higherRestart makes a restart of a primary another reign.
+	higherRestart = func(l *simLies) {
+		l.edit = func(was, is *State) {
+			if was.Role == Primary && is.Incarnation > was.Incarnation {
+				is.Epoch.Number = was.Epoch.Number + 10
+			}
+		}
+	}
+	// othersEpoch records an epoch of this node as that of a node that was in its
+	// set.
+	othersEpoch = func(l *simLies) {
+		var other op.NodeID
+		l.edit = func(_, is *State) {
+			for _, n := range is.Set {
+				other = n
+			}
+			if other != 0 && is.Epoch.Number > 1 && is.Epoch.Owner == is.Node {
+				is.Epoch.Owner = other
+			}
+		}
+	}
+	unarchived  = func(l *simLies) { l.unarchived = true }
+	noArchiving = func(l *simLies) {
+		l.edit = func(_, is *State) { is.ArchiveUntilJoined = false }
+	}
+	onlyDeposedArchives = func(l *simLies) {
+		l.edit = func(_, is *State) { is.ArchiveUntilJoined = is.ArchiveUntilJoined && deposed(*is) }
+	}
+	noOthers = func(l *simLies) {
+		l.edit = func(_, is *State) {
+			is.Policy.Members = slices.DeleteFunc(is.Policy.Members, func(m wire.Member) bool { return m.Node != is.Node })
+		}
+	}
+	forgetsExpulsions = func(l *simLies) {
+		l.edit = func(was, is *State) {
+			if len(is.Set) < len(was.Set) {
+				is.Set, is.Policy.Set = was.Set, was.Set
+			}
+		}
+	}
+	commitEarly = func(l *simLies) { l.commit = true }
 )

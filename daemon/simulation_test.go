@@ -35,7 +35,9 @@ import (
 //	sim_node_test.go     nodes and their processes
 //	sim_client_test.go   changes, and what must not be lost
 //	sim_lies_test.go     disks that break the rules
-//	sim_trace_test.go    what the model says happens without each rule
+//	sim_archive_test.go  what must be kept of a divergence
+//	sim_trace_test.go    what the model says happens without a rule
+//	sim_rules_test.go    ... of each rule
 //	sim_round_test.go    what happens
 //	sim_end_test.go      how all is healed, and what holds then
 //
@@ -57,6 +59,7 @@ type simulation struct {
 	reigns   []simReign
 	waiting  []simHeir
 	floor    simCounts // acknowledged, and not to be lost
+	history  simHistory
 	next     simCounts
 	barriers int
 	deaths   int
@@ -141,7 +144,7 @@ func newSimulation(dir string, seed uint64) *simulation {
 
 func bareSimulation(dir string, seed uint64) *simulation {
 	return &simulation{
-		dir: dir, seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), network: newSimNetwork(rand.New(rand.NewPCG(seed, 1))), began: time.Now(),
+		dir: dir, seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), network: newSimNetwork(rand.New(rand.NewPCG(seed, 1))), began: time.Now(), history: newSimHistory(),
 	}
 }
 
@@ -234,11 +237,11 @@ func TestSimulation(t *testing.T) {
 	}
 	first, rounds := simRounds(t, 20)
 	began := time.Now()
-	barriers, deaths, reigns, promised := 0, 0, 0, 0
+	barriers, deaths, reigns, promised, kept := 0, 0, 0, 0, 0
 	for i := range rounds {
 		seed := first + uint64(i)
 		s := simulate(t, seed, nil)
-		barriers, deaths = barriers+s.barriers, deaths+s.deaths
+		barriers, deaths, kept = barriers+s.barriers, deaths+s.deaths, kept+s.history.taken
 		for _, r := range s.reigns[1:] {
 			if reigns++; r.promised {
 				promised++
@@ -254,8 +257,8 @@ func TestSimulation(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d rounds from SEED=%d on, %v each: %d barriers acknowledged, %d deaths, %d promotions, of which %d promised everything",
-		rounds, first, time.Since(began)/time.Duration(rounds), barriers, deaths, reigns, promised)
+	t.Logf("%d rounds from SEED=%d on, %v each: %d barriers acknowledged, %d deaths, %d promotions, of which %d promised everything, %d pieces kept",
+		rounds, first, time.Since(began)/time.Duration(rounds), barriers, deaths, reigns, promised, kept)
 }
 
 // TestSimulationNotices: the simulation finds out about nodes that break the
@@ -269,7 +272,7 @@ func TestSimulationNotices(t *testing.T) {
 		lie  func(*simLies)
 	}{
 		{"no hot set", noHot}, {"one region forgotten", oneRegion}, {"no stale maps", noStale},
-		{"acknowledged early", early}, {"joined from the page cache", pageCache},
+		{"acknowledged early", early}, {"joined from the page cache", pageCache}, {"nothing archived", unarchived},
 	} {
 		t.Run(broken.rule, func(t *testing.T) {
 			// Most are noticed in the first ten rounds from here on.
