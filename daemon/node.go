@@ -29,7 +29,8 @@
 //
 // A primary:
 //
-//	primary.go     the role: one reign; depose.go its end by a higher epoch
+//	term.go        what a reign begins with; depose.go its end by a higher epoch
+//	primary.go     the role: one reign
 //	alone.go       the order of ops where there is no mirror
 //	failing.go     when its disk has failed
 //	verify.go      when it verifies by itself, and what is kept of it

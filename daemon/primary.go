@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/fs"
@@ -14,82 +13,6 @@ import (
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/wire"
 )
-
-// term is what a reign begins with. It is durable: no other reign has this line.
-type term struct {
-	line       op.Line
-	set        []op.NodeID // members that must come back or be expelled
-	mountpoint string
-	peers      []mirror.PeerConfig
-	follows    *op.Position // the end of the line before, if that was a clean one
-	// begun is called once with nil when the mount answers, or with the error
-	// that kept the reign from beginning. It must not block.
-	begun func(error)
-}
-
-// begin makes the term of a primary that starts. A fresh state adopts the
-// directory as it is: a new volume, epoch 1. Any other keeps its epoch and its
-// set and starts a new line of positions (RULES.md 11, NewLine,
-// RestartNotHigher).
-func (n *node) begin() (term, error) {
-	t := term{mountpoint: n.cfg.Mountpoint, peers: n.cfg.Mirror.Peers, begun: func(error) {}}
-	adopted, lowered, ended := false, "", 0
-	err := n.store.Update(func(s *State) error {
-		if adopted = s.Role != Primary; adopted {
-			s.Volume, s.Role, s.Adopts, s.ArchiveUntilJoined = newVolume(), Primary, false, false
-			s.See(op.Epoch{Number: 1, Owner: s.Node}, 1, time.Now().UTC())
-		}
-		if was := s.Policy.MinInSync; was > n.cfg.Mirror.MinInSync {
-			lowered = fmt.Sprintf("min_in_sync was %d and is %d now: until a mirror has heard of that, its promotion promises more than it can know", was, n.cfg.Mirror.MinInSync)
-		}
-		s.Name = n.cfg.Name
-		if s.Stopped != nil {
-			t.follows, s.Stopped = &op.Position{Line: s.Stopped.Line, LSN: s.Stopped.LSN}, nil
-		}
-		if len(t.peers) == 0 {
-			ended = len(s.Set)
-		}
-		t.enter(s, n.cfg.Mirror)
-		return nil
-	})
-	if err == nil && ended > 0 {
-		text := fmt.Sprintf("started without mirrors: %s of the last run is behind from now on", plural(ended, "mirror"))
-		n.log.Warn(text)
-		n.event("expelled", text)
-	}
-	if err == nil && adopted {
-		n.event("adopted", fmt.Sprintf("%s is the volume %s now", n.cfg.Replica, n.store.Get().Volume))
-	}
-	if err == nil && lowered != "" {
-		n.log.Warn(lowered)
-		n.event("policy", lowered)
-	}
-	return t, err
-}
-
-// enter makes s that of a primary in a new line of its epoch, and completes t
-// from it. Without peers there is nobody to expel later: the set ends here,
-// durably and before anything is acknowledged alone.
-func (t *term) enter(s *State, m Mirroring) {
-	s.Incarnation++
-	t.line = op.Line{Epoch: s.Epoch, Incarnation: s.Incarnation}
-	if len(t.peers) == 0 {
-		s.Set = nil
-	}
-	t.set = s.Set
-	t.peers = slices.Clone(t.peers)
-	for i := range t.peers {
-		t.peers[i].Paused = slices.Contains(s.Paused, t.peers[i].Addr)
-	}
-	s.Policy = wire.Policy{MinInSync: m.MinInSync, OnShortage: string(m.OnShortage), Set: s.Set}
-	for _, p := range t.peers {
-		mode := "sync"
-		if p.Async {
-			mode = modeAsync
-		}
-		s.Policy.Members = append(s.Policy.Members, wire.Member{Node: s.Peers[p.Addr], Addr: p.Addr, Mode: mode})
-	}
-}
 
 // reign is the role of a primary: one line of positions, from the mount to the
 // last barrier.
@@ -339,7 +262,7 @@ func plural(n int, what string) string {
 
 // Decide implements mirror.Register on the state file: the set is durable when
 // it returns (RULES.md 5, ExpelFirst). A deposed primary decides nothing.
-func (r *reign) Decide(_ context.Context, set []op.NodeID, joined op.NodeID, _ string) error {
+func (r *reign) Decide(_ context.Context, set []op.NodeID, joined op.NodeID) error {
 	decide := func(s *State) error {
 		if s.Role != Primary || s.Epoch != r.line.Epoch {
 			return fmt.Errorf("the in-sync set belongs to epoch %s: %w", s.Epoch, op.ErrFenced)

@@ -106,8 +106,8 @@ func (hs *handles) descriptor(n *inode) *descriptor {
 	return n.open[0].share()
 }
 
-// remove closes a handle and returns it, or nil.
-func (hs *handles) remove(id uint64) *handle {
+// remove closes a handle, if there is one of this number.
+func (hs *handles) remove(id uint64) {
 	hs.mu.Lock()
 	h := hs.open[id]
 	if h != nil {
@@ -122,7 +122,6 @@ func (hs *handles) remove(id uint64) *handle {
 	if h != nil {
 		h.release()
 	}
-	return h
 }
 
 // close closes what the kernel had no time to release.

@@ -44,16 +44,14 @@ func (t *times) changed(n *inode) {
 	}
 }
 
-// settle says that an op carries n's mtime, and reports whether one had to.
-func (t *times) settle(n *inode) bool {
+// settle says that an op carries n's mtime.
+func (t *times) settle(n *inode) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.late[n]; !ok {
-		return false
+	if _, ok := t.late[n]; ok {
+		delete(t.late, n)
+		t.table.unpin(n)
 	}
-	delete(t.late, n)
-	t.table.unpin(n)
-	return true
 }
 
 func (t *times) isLate(n *inode) bool {

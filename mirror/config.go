@@ -60,7 +60,7 @@ type Register interface {
 	// Decide records set as the in-sync set and returns once that is durable
 	// (RULES.md 5, ExpelFirst). In the same transaction the map of the node that
 	// has joined, if it is not 0, is emptied (RULES.md 10, SetBeforeMember).
-	Decide(ctx context.Context, set []op.NodeID, joined op.NodeID, why string) error
+	Decide(ctx context.Context, set []op.NodeID, joined op.NodeID) error
 }
 
 // Source is the file system whose ops are mirrored, as repair needs it.

@@ -22,7 +22,7 @@ func (l *Log) expel(ctx context.Context, node op.NodeID, why string) error {
 	}
 	set := slices.DeleteFunc(l.sync.set(), func(n op.NodeID) bool { return n == node })
 	name := l.nameOf(node)
-	if err := l.cfg.Register.Decide(ctx, set, 0, fmt.Sprintf("%s expelled: %s", name, why)); err != nil {
+	if err := l.cfg.Register.Decide(ctx, set, 0); err != nil {
 		return fmt.Errorf("record that %s is out of the in-sync set: %w", name, err)
 	}
 	l.enter(&op.Op{Kind: op.Expel, Path: op.Root, Member: node, Members: set}, func(at op.LSN) {
@@ -75,7 +75,7 @@ func (l *Log) join(ctx context.Context, p *peer) error {
 	}
 	set := append(l.sync.set(), node)
 	slices.Sort(set)
-	if err := l.cfg.Register.Decide(ctx, set, node, name+" joined"); err != nil {
+	if err := l.cfg.Register.Decide(ctx, set, node); err != nil {
 		return fmt.Errorf("record that %s is in the in-sync set: %w", name, err)
 	}
 	l.enter(&op.Op{Kind: op.Join, Path: op.Root, Member: node, Members: set}, func(at op.LSN) {

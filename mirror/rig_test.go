@@ -86,7 +86,7 @@ type rig struct {
 	decide func() error // nil: succeeds
 }
 
-func (r *rig) Decide(_ context.Context, set []op.NodeID, _ op.NodeID, _ string) error {
+func (r *rig) Decide(_ context.Context, set []op.NodeID, _ op.NodeID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.decide != nil {
