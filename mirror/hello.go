@@ -169,9 +169,7 @@ func (p *peer) startOver(a *wire.Answer) {
 	if l.cfg.Regions != nil && a.Knows && !a.Fresh {
 		marks = l.cfg.Regions.Suspect(a.Node)
 	}
-	for _, m := range marks {
-		p.pending.add(m)
-	}
+	p.pending.add(marks...)
 	p.cursor = l.ring.next
 	p.sent, p.applied, p.durable = p.cursor-1, p.cursor-1, 0
 	p.ackedOff = l.ring.offset
@@ -186,14 +184,15 @@ func (p *peer) hearRegions(r *wire.Reader) error {
 		if err := hear(r, wire.KindRegions, &part); err != nil {
 			return err
 		}
-		p.log.mu.Lock()
-		for _, m := range part.Regions {
+		marks := make([]region.Mark, len(part.Regions))
+		for i, m := range part.Regions {
 			if err := op.CheckPath(string(m.Path)); err != nil || m.From < 0 || m.To < m.From || m.Scope > uint8(region.Tree) {
-				p.log.mu.Unlock()
 				return fmt.Errorf("%w: region %+v", errProto, m)
 			}
-			p.pending.add(region.Mark{Path: string(m.Path), Scope: region.Scope(m.Scope), From: m.From, To: m.To})
+			marks[i] = region.Mark{Path: string(m.Path), Scope: region.Scope(m.Scope), From: m.From, To: m.To}
 		}
+		p.log.mu.Lock()
+		p.pending.add(marks...)
 		p.log.mu.Unlock()
 		if !part.More {
 			return nil

@@ -1,9 +1,6 @@
 package mirror
 
 import (
-	"cmp"
-	"slices"
-
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror/region"
 	"golang.org/x/sys/unix"
@@ -61,9 +58,12 @@ func (w want) spans() []span {
 	return w.data
 }
 
-// wanted is what a mark asks for.
-func wanted(m region.Mark) want {
-	switch {
+// wanted is what marks of one path ask for.
+func wanted(marks ...region.Mark) want {
+	if half := len(marks) / 2; half > 0 {
+		return wanted(marks[:half]...).and(wanted(marks[half:]...))
+	}
+	switch m := marks[0]; {
 	case m.Scope == region.Tree:
 		return want{whole: true}
 	case m.Scope != region.Object:
@@ -95,11 +95,16 @@ func union(a, b []span) []span {
 	if len(b) == 0 {
 		return a
 	}
-	all := slices.SortedFunc(slices.Values(append(slices.Clone(a), b...)), func(x, y span) int { return cmp.Compare(x.from, y.from) })
-	merged := all[:1]
-	for _, s := range all[1:] {
-		if last := &merged[len(merged)-1]; s.from <= last.to {
-			last.to = max(last.to, s.to)
+	merged := make([]span, 0, len(a)+len(b))
+	for len(a)+len(b) > 0 {
+		next := &a
+		if len(a) == 0 || len(b) > 0 && b[0].from < a[0].from {
+			next = &b
+		}
+		s := (*next)[0]
+		*next = (*next)[1:]
+		if last := len(merged) - 1; last >= 0 && s.from <= merged[last].to {
+			merged[last].to = max(merged[last].to, s.to)
 		} else {
 			merged = append(merged, s)
 		}
@@ -121,8 +126,18 @@ func newPending() *pending {
 // mark makes path pending, whole, with all below it.
 func (p *pending) mark(path string) { p.add(region.Mark{Path: path, Scope: region.Tree}) }
 
-// add makes a region pending.
-func (p *pending) add(m region.Mark) { p.want(m.Path, wanted(m)) }
+// add makes regions pending. Those of one path are one step if they follow each
+// other: a file may have thousands.
+func (p *pending) add(marks ...region.Mark) {
+	for len(marks) > 0 {
+		n := 1
+		for n < len(marks) && marks[n].Path == marks[0].Path {
+			n++
+		}
+		p.want(marks[0].Path, wanted(marks[:n]...))
+		marks = marks[n:]
+	}
+}
 
 // want makes what w wants of path pending.
 func (p *pending) want(path string, w want) {

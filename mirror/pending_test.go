@@ -1,6 +1,9 @@
 package mirror
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -183,5 +186,34 @@ func TestRequeue(t *testing.T) {
 	}
 	if whole, ok := seen["b/c"]; !seen["a"] || !ok || whole || !p.empty() || p.wide != 0 {
 		t.Fatalf("seen %v, left %+v", seen, p)
+	}
+}
+
+// Marks that come together are pending as if they came one by one.
+func TestPendingAddsTogether(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		together, single := newPending(), newPending()
+		var marks []region.Mark
+		for range 1 + r.IntN(20) {
+			m := region.Mark{Path: fmt.Sprint(r.IntN(2)), From: r.Int64N(40) * op.RegionSize / 2}
+			switch m.To = m.From + r.Int64N(4)*op.RegionSize; r.IntN(8) {
+			case 0:
+				m.To = region.End
+			case 1:
+				m = region.Mark{Path: m.Path, Scope: region.Scope(1 + r.IntN(3))}
+			}
+			marks = append(marks, m)
+			single.add(m)
+		}
+		together.add(marks...)
+		for path, want := range single.items {
+			if got := together.items[path]; got == nil || !reflect.DeepEqual(got.all, want.all) || !reflect.DeepEqual(got.todo, want.todo) {
+				t.Fatalf("of %v %+v is pending of %q, one by one %+v", marks, got, path, want)
+			}
+		}
+		if len(together.items) != len(single.items) || together.wide != single.wide {
+			t.Fatalf("of %v %d items are pending, one by one %d", marks, len(together.items), len(single.items))
+		}
 	}
 }

@@ -111,9 +111,7 @@ func (p *peer) takeOwed(ctx context.Context) error {
 	if p.pending == nil {
 		p.pending = newPending()
 	}
-	for _, m := range p.owed {
-		p.pending.add(m)
-	}
+	p.pending.add(p.owed...)
 	p.owed = nil
 	return nil
 }
