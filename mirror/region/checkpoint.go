@@ -3,6 +3,7 @@ package region
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -59,8 +60,8 @@ func (s *Store) Checkpoint(c Checkpoint) error {
 	if !c.Allowed() {
 		return nil
 	}
-	cut, at, work := s.cut()
-	if !work {
+	gen, at, idle := s.cut()
+	if len(idle) == 0 {
 		return nil
 	}
 	if c.Settle != nil {
@@ -76,23 +77,41 @@ func (s *Store) Checkpoint(c Checkpoint) error {
 		return nil // at the next one
 	}
 	outside := c.Outside()
+	inOrder(idle)
+	for units := range slices.Chunk(idle, portion) {
+		if err := s.forget(units, gen, outside, c.Allowed); err != nil {
+			return fmt.Errorf("checkpoint: record regions: %w", err)
+		}
+	}
+	return nil
+}
+
+// portion is how many units are forgotten by one transaction. Meanwhile no other
+// region can be recorded, and while they are taken out no op can begin.
+const portion = 512
+
+// forget drops those of units that are still idle, once they are in the maps of
+// all nodes outside. What stays hot need not be in these: it is compared anyway.
+func (s *Store) forget(units []unit, gen uint64, outside []op.NodeID, allowed func() bool) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if !c.Allowed() {
+	if !allowed() {
 		return nil
 	}
 	s.mu.Lock()
-	for _, n := range outside {
-		if m := s.stale[n]; m != nil {
-			m.Merge(s.hot.Set)
+	for _, u := range units {
+		if !s.hot.stamp(u).idle(gen) {
+			continue
 		}
+		for _, n := range outside {
+			if m := s.stale[n]; m != nil {
+				m.Add(u.mark())
+			}
+		}
+		s.hot.remove(u)
 	}
-	s.hot.Drop(func(_ Mark, gen uint64) bool { return gen > 0 && gen <= cut })
 	s.mu.Unlock()
-	if err := s.commit(); err != nil {
-		return fmt.Errorf("checkpoint: record regions: %w", err)
-	}
-	return nil
+	return s.commit()
 }
 
 // Lost says that a sync of the replica has failed elsewhere: whoever has heard of
@@ -104,20 +123,15 @@ func (s *Store) Lost() {
 }
 
 // cut begins a new generation. It returns the one before the last, the position
-// of the newest change up to that, and whether there is anything to forget. Where
-// an op of so long ago is still under way there is not.
-func (s *Store) cut() (cut uint64, at op.LSN, work bool) {
+// of the newest change up to that, and what may be forgotten then. Where an op of
+// so long ago is still under way that is nothing.
+func (s *Store) cut() (gen uint64, at op.LSN, idle []unit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lost || s.hot.past.underWay > 0 {
-		return 0, 0, false
+		return 0, 0, nil
 	}
-	cut, at = s.hot.gen-1, s.hot.past.last
+	gen, at = s.hot.gen-1, s.hot.past.last
 	s.hot.cut()
-	for _, gen := range s.hot.units {
-		if gen > 0 && gen <= cut {
-			return cut, at, true
-		}
-	}
-	return cut, at, false
+	return gen, at, s.hot.idle(gen)
 }

@@ -87,11 +87,7 @@ func (h *hotSet) restart(at op.LSN) {
 	h.past = generation{}
 	h.now.last = at
 	h.gen++
-	for u, gen := range h.units {
-		if gen > 0 {
-			h.units[u] = h.gen
-		}
-	}
+	h.touchAll(h.gen)
 }
 
 // want adds marks, and what is likely to be touched next.
@@ -135,7 +131,7 @@ func (h *hotSet) ahead(m Mark) Mark {
 	}
 	run := int64(0)
 	for n := m.From/Extent - 1; n >= 0 && run < maxAhead; n-- {
-		if h.units[unit{m.Path, extent, n}] == 0 {
+		if !h.stamp(unit{m.Path, extent, n}).recorded() {
 			break
 		}
 		run++

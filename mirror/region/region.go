@@ -5,7 +5,9 @@
 // that a repair looks at nothing else (RULES.md 8).
 //
 //	region.go   the regions themselves
-//	set.go      a bounded set of them
+//	unit.go     what they are recorded by
+//	place.go    the units of a set, by path
+//	set.go      a bounded set of regions
 //	touch.go    which of them an op is about to change
 //	kin.go      names that are of one file
 //	hotset.go   those that are being changed, by generations

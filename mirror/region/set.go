@@ -1,65 +1,36 @@
 package region
 
 import (
-	"cmp"
-	"slices"
-
 	"github.com/standbyfs/standbyfs/fs/op"
 )
 
-// Extent is the unit in which data is recorded, in bytes. A repair compares the
-// regions in it (op.RegionSize) and sends those that differ, so a coarse record
-// costs a few digests; a fine one would cost a durable write each.
-const Extent = 4 << 20
-
 // Bounds of a Set. What has more detail becomes whole (design, section 1).
 const (
-	maxUnits   = 8192 // in all: 32 GiB of extents
-	maxSmall   = 32   // children of a directory with attributes of their own: beyond, Entries
-	maxFiles   = 1024 // children with data of their own: beyond, Children
+	maxUnits   = 32 << 10       // in all: 128 GiB of extents, or 1 % of a million small files
+	maxRun     = maxUnits / 8   // extents of one mark: beyond, all from its first on
+	enough     = maxUnits / 512 // units for which one for all of them is worth it
+	maxSmall   = 32             // children of a directory with attributes of their own: beyond, Entries
+	maxFiles   = 1024           // children with data of their own: beyond, Children
 	maxPathLen = 16 << 10
 )
 
 // coversFor is for how many generations a Tree unit covers what is done in it.
 const coversFor = 2
 
-// kind says what a unit is. The numbers are part of the format of the records.
-type kind uint8
-
-const (
-	attributes kind = iota // of what is at path
-	extent                 // the n-th one of a file's data
-	tail                   // all extents from the n-th on
-	entries                // see Entries
-	children               // see Children
-	tree                   // see Tree
-)
-
-// unit is one durable record. A Mark is made of one or more.
-type unit struct {
-	path string
-	kind kind
-	n    int64 // of extent and tail; otherwise 0
-}
-
 // Set is a bounded set of regions. It knows of each unit when it was last
 // touched, in generations, and what has changed since that was last recorded.
 // A unit covers nothing before it is recorded. Set is pure bookkeeping, and has
-// no lock.
+// no lock. To add and to look takes as long as the path is deep, however large
+// the set is.
 //
 // A Tree unit covers for a few generations only. It is made where much happens at
 // once, a tree unpacked or moved; what goes on there afterwards is recorded more
 // exactly, and the unit can be forgotten. But one that stands for more detail
 // than the set can hold covers as long as it is touched.
 type Set struct {
-	units map[unit]uint64  // generation; 0: not recorded yet
-	log   []change         // not recorded yet, in order
-	tails map[string]int64 // the n of each file's tail unit
-	trees int              // units of kind tree
-	born  map[unit]uint64  // when a tree unit was recorded that covers for a while
-	full  map[unit]bool    // tree units that made room
-	small map[string]int   // attribute units of each directory's children
-	large map[string]int   // extent and tail units of each directory's children
+	places places
+	trees  int      // units of kind tree
+	log    []change // not recorded yet, in order
 }
 
 // change is a unit that came or went.
@@ -69,124 +40,83 @@ type change struct {
 }
 
 // NewSet returns an empty set.
-func NewSet() *Set {
-	return &Set{
-		units: make(map[unit]uint64), born: make(map[unit]uint64), full: make(map[unit]bool), tails: make(map[string]int64),
-		small: make(map[string]int), large: make(map[string]int),
-	}
-}
+func NewSet() *Set { return &Set{places: make(places)} }
 
 // Len returns how many units the set has.
-func (s *Set) Len() int { return len(s.units) }
+func (s *Set) Len() int {
+	if root := s.places[op.Root]; root != nil {
+		return root.units
+	}
+	return 0
+}
 
 // Everything is the mark of a whole volume.
 var Everything = Mark{Path: op.Root, Scope: Tree}
 
-// bounded returns m, or what stands for it where its path is too long to be
-// recorded.
-func (m Mark) bounded() Mark {
-	if len(m.Path) <= maxPathLen {
-		return m
-	}
-	for len(m.Path) > maxPathLen {
-		m.Path, _ = op.SplitPath(m.Path)
-	}
-	return Mark{Path: m.Path, Scope: Tree}
-}
-
-// each calls fn for the units that m is made of, until fn returns false.
-func (m Mark) each(fn func(unit) bool) {
-	switch m.Scope {
-	case Tree:
-		fn(unit{path: m.Path, kind: tree})
-	case Children:
-		fn(unit{path: m.Path, kind: children})
-	case Entries:
-		fn(unit{path: m.Path, kind: entries})
-	default:
-		if !fn(unit{path: m.Path, kind: attributes}) || m.From >= m.To {
-			return
-		}
-		if m.To == End {
-			fn(unit{m.Path, tail, m.From / Extent})
-			return
-		}
-		for n := m.From / Extent; n <= (m.To-1)/Extent; n++ {
-			if !fn(unit{m.Path, extent, n}) {
-				return
-			}
-		}
-	}
-}
-
 // Touch reports whether the set covers m, and if it does, says of what covers
 // it that it was touched in gen.
 func (s *Set) Touch(m Mark, gen uint64) bool {
-	m = m.bounded()
-	if len(s.units) == 0 {
+	return s.covers(m.bounded(), touching{gen: gen})
+}
+
+// touching is a look at units in generation gen. Those that it finds are touched.
+type touching struct {
+	gen        uint64
+	unrecorded bool // those that are not recorded yet count, too
+}
+
+// meets reports whether p has a unit that covers.
+func (t touching) meets(p *place, k kind, n int64) bool {
+	was := p.stamp(k, n)
+	switch {
+	case was == absent, was == unrecorded && !t.unrecorded, k == tree && p.covers.ends(t.gen):
 		return false
+	case was < stamp(t.gen):
+		p.set(k, n, stamp(t.gen))
 	}
-	if s.trees > 0 && s.touchTree(m.Path, gen) {
-		return true
-	}
-	if m.Scope == Object && m.Path != op.Root {
-		dir, _ := op.SplitPath(m.Path)
-		if s.touch(unit{path: dir, kind: children}, gen) {
-			return true
-		}
-		if m.small() && s.touch(unit{path: dir, kind: entries}, gen) {
-			return true
-		}
-	}
-	covered := true
-	m.each(func(u unit) bool {
-		covered = s.touchUnit(u, gen)
-		return covered
-	})
-	return covered
+	return true
 }
 
-// touchTree looks for a Tree mark of path or of a directory above it.
-func (s *Set) touchTree(path string, gen uint64) bool {
-	for {
-		if s.touch(unit{path: path, kind: tree}, gen) {
-			return true
-		}
-		if path == op.Root {
-			return false
-		}
-		path, _ = op.SplitPath(path)
-	}
-}
-
-// touchUnit looks for u, or for what covers it at the same path.
-func (s *Set) touchUnit(u unit, gen uint64) bool {
+// part reports whether p has u, or what covers it at the same path.
+func (t touching) part(p *place, u unit) bool {
 	switch u.kind {
 	case attributes:
-		return s.touch(u, gen) || s.touch(unit{path: u.path, kind: entries}, gen) || s.touch(unit{path: u.path, kind: children}, gen)
+		return t.meets(p, attributes, 0) || t.meets(p, entries, 0) || t.meets(p, children, 0)
 	case entries:
-		return s.touch(u, gen) || s.touch(unit{path: u.path, kind: children}, gen)
+		return t.meets(p, entries, 0) || t.meets(p, children, 0)
 	case extent:
-		if s.touch(u, gen) {
+		if t.meets(p, extent, u.n) {
 			return true
 		}
 		fallthrough
 	case tail:
-		n, ok := s.tails[u.path]
-		return ok && n <= u.n && s.touch(unit{u.path, tail, n}, gen)
+		return p.from <= u.n && t.meets(p, tail, p.from)
 	}
-	return s.touch(u, gen)
+	return t.meets(p, u.kind, 0)
 }
 
-func (s *Set) touch(u unit, gen uint64) bool {
-	was, ok := s.units[u]
-	if b, young := s.born[u]; young && gen > b+coversFor {
+// covers reports whether the set covers m, in the sight of t.
+func (s *Set) covers(m Mark, t touching) bool {
+	if s.trees > 0 {
+		for p := s.places.nearest(m.Path); p != nil; p = p.dir {
+			if t.meets(p, tree, 0) {
+				return true
+			}
+		}
+	}
+	p, dir := s.places.at(m.Path)
+	if m.Scope == Object && dir != nil && (t.meets(dir, children, 0) || m.small() && t.meets(dir, entries, 0)) {
+		return true
+	}
+	if p == nil {
 		return false
 	}
-	if ok && was > 0 && was < gen {
-		s.units[u] = gen
-	}
-	return ok && was > 0
+	covered := true
+	m.each(func(u unit) bool {
+		covered = t.part(p, u)
+		return covered
+	})
+	return covered
 }
 
 // Add puts m into the set, or what stands for it where there is too much
@@ -195,54 +125,24 @@ func (s *Set) Add(m Mark) { s.addIn(m, 0) }
 
 // addIn is Add at a generation: what covers no more by then does not count.
 func (s *Set) addIn(m Mark, gen uint64) {
-	if s.Touch(m, gen) {
+	m = m.bounded()
+	there := touching{gen: gen, unrecorded: true}
+	if s.covers(m, there) {
 		return
 	}
-	m = s.widened(m.bounded())
-	s.makeRoom(m)
+	m = s.widened(m)
+	if s.makeRoom(m) && s.covers(m, there) {
+		return
+	}
 	switch m.Scope {
 	case Tree:
-		s.Drop(func(u Mark, _ uint64) bool { return op.Within(u.Path, m.Path) })
+		s.dropWithin(s.places[m.Path])
 	case Children:
-		s.dropChildren(m.Path, true)
+		s.dropChildren(s.places[m.Path], true)
 	case Entries:
-		s.dropChildren(m.Path, false)
+		s.dropChildren(s.places[m.Path], false)
 	}
 	m.each(func(u unit) bool { s.add(u); return true })
-}
-
-// dropChildren drops what Entries, or with data Children, of dir makes
-// superfluous.
-func (s *Set) dropChildren(dir string, data bool) {
-	if s.small[dir]+s.large[dir] == 0 && !data {
-		return
-	}
-	has := s.large[dir] > 0
-	for u := range s.units {
-		parent, _ := op.SplitPath(u.path)
-		switch {
-		case data && u.path == dir && u.kind == entries:
-		case u.path == op.Root || parent != dir || u.kind > tail:
-			continue
-		case data:
-		case u.kind != attributes || has && s.hasData(u.path):
-			continue
-		}
-		s.remove(u)
-	}
-}
-
-// hasData reports whether a file has data units of its own.
-func (s *Set) hasData(path string) bool {
-	if _, ok := s.tails[path]; ok {
-		return true
-	}
-	for u := range s.units {
-		if u.path == path && u.kind == extent {
-			return true
-		}
-	}
-	return false
 }
 
 // widened returns m, or the wider mark that has to stand for it.
@@ -250,197 +150,169 @@ func (s *Set) widened(m Mark) Mark {
 	if m.Scope != Object {
 		return m
 	}
-	if dir, _ := op.SplitPath(m.Path); m.Path != op.Root {
+	if _, dir := s.places.at(m.Path); dir != nil {
 		switch {
-		case m.From < m.To && s.large[dir] >= maxFiles && s.files(dir) >= maxFiles:
-			return Mark{Path: dir, Scope: Children}
-		case m.small() && s.small[dir] >= maxSmall:
-			return Mark{Path: dir, Scope: Entries}
+		case m.From < m.To && dir.files >= maxFiles:
+			return Mark{Path: dir.path, Scope: Children}
+		case m.small() && dir.small >= maxSmall:
+			return Mark{Path: dir.path, Scope: Entries}
 		}
 	}
-	if m.extents() > maxUnits/8 {
+	if m.extents() > maxRun {
 		m.To = End
 	}
 	return m
 }
 
-// extents is how many units of data m is made of.
-func (m Mark) extents() int64 {
-	switch {
-	case m.Scope != Object || m.From >= m.To:
-		return 0
-	case m.To == End:
-		return 1
+// makeRoom makes what is below crowded places whole, until there is room for m.
+// It reports whether it had to.
+func (s *Set) makeRoom(m Mark) (made bool) {
+	for s.Len()+1+int(m.extents()) > maxUnits {
+		p := s.places[op.Root].crowded(enough)
+		s.dropWithin(p)
+		s.add(unit{path: p.path, kind: tree})
+		s.places[p.path].covers.lasting = true
+		made = true
 	}
-	return (m.To-1)/Extent - m.From/Extent + 1
+	return made
 }
 
-// makeRoom makes what is below the deepest crowded directory whole, until there
-// is room for m.
-func (s *Set) makeRoom(m Mark) {
-	for len(s.units)+1+int(m.extents()) > maxUnits {
-		path := s.crowded()
-		s.Drop(func(u Mark, _ uint64) bool { return op.Within(u.Path, path) })
-		u := unit{path: path, kind: tree}
-		s.add(u)
-		s.full[u] = true
+// dropWithin drops all units at and below p, which may be nil.
+func (s *Set) dropWithin(p *place) {
+	if p != nil {
+		p.all(func(u unit, _ stamp) bool { s.remove(u); return true })
 	}
 }
 
-// files counts the children of dir with data units of their own.
-func (s *Set) files(dir string) int {
-	paths := make(map[string]bool)
-	for u := range s.units {
-		if u.kind == extent || u.kind == tail {
-			if parent, _ := op.SplitPath(u.path); parent == dir {
-				paths[u.path] = true
+// dropChildren drops what Entries, or with data Children, of dir makes
+// superfluous. It may be nil.
+func (s *Set) dropChildren(dir *place, data bool) {
+	if dir == nil {
+		return
+	}
+	for i := len(dir.inside) - 1; i >= 0; i-- {
+		p := dir.inside[i]
+		if !data && p.data > 0 {
+			continue // its data is its own, and comes with the attributes
+		}
+		for u := range p.own {
+			if u.kind <= tail {
+				s.remove(u)
 			}
 		}
 	}
-	return len(paths)
-}
-
-// crowded returns the deepest path at and below which there are so many units
-// that one for all of them makes room.
-func (s *Set) crowded() string {
-	counts := make(map[string]int)
-	for u := range s.units {
-		for p := u.path; ; p, _ = op.SplitPath(p) {
-			counts[p]++
-			if p == op.Root {
-				break
-			}
-		}
+	if data {
+		s.remove(unit{path: dir.path, kind: entries})
 	}
-	best := op.Root
-	for p, n := range counts {
-		if n >= maxUnits/8 && p != op.Root && (best == op.Root || len(p) > len(best)) {
-			best = p
-		}
-	}
-	return best
 }
 
 func (s *Set) add(u unit) {
-	if _, ok := s.units[u]; ok {
-		return
-	}
-	if u.kind == tail {
-		if n, ok := s.tails[u.path]; ok {
-			if n <= u.n {
+	if p := s.places[u.path]; p != nil {
+		switch {
+		case p.stamp(u.kind, u.n) != absent:
+			return
+		case u.kind == tail && p.stamps[tail] != absent:
+			if p.from <= u.n {
 				return
 			}
-			s.remove(unit{u.path, tail, n})
+			s.remove(unit{u.path, tail, p.from})
 		}
-		s.tails[u.path] = u.n
 	}
-	s.units[u] = 0
+	p := s.places.make(u.path)
+	switch u.kind {
+	case extent:
+		if p.extents == nil {
+			p.extents = make(map[int64]stamp)
+		}
+	case tail:
+		p.from = u.n
+	case tree:
+		s.trees++
+	}
+	p.set(u.kind, u.n, unrecorded)
+	p.count(u.kind, 1)
 	s.log = append(s.log, change{unit: u})
-	s.count(u, 1)
 }
 
 func (s *Set) remove(u unit) {
-	if _, ok := s.units[u]; !ok {
+	p := s.places[u.path]
+	if p == nil || p.stamp(u.kind, u.n) == absent {
 		return
 	}
-	delete(s.units, u)
-	delete(s.born, u)
-	delete(s.full, u)
-	if u.kind == tail {
-		delete(s.tails, u.path)
+	switch u.kind {
+	case extent:
+		delete(p.extents, u.n)
+	case tree:
+		s.trees--
+		p.covers = coverage{}
+		fallthrough
+	default:
+		p.stamps[u.kind] = absent
 	}
+	p.count(u.kind, -1)
+	s.places.drop(p)
 	s.log = append(s.log, change{unit: u, gone: true})
-	s.count(u, -1)
 }
 
 // recorded says that the first n changes are on stable storage, touched in gen.
 func (s *Set) recorded(n int, gen uint64) {
 	for _, c := range s.log[:n] {
-		if was, ok := s.units[c.unit]; ok && !c.gone && was == 0 {
-			s.units[c.unit] = gen
-			if c.unit.kind == tree && !s.full[c.unit] {
-				s.born[c.unit] = gen
-			}
+		p := s.places[c.unit.path]
+		if p == nil || p.stamp(c.unit.kind, c.unit.n) != unrecorded {
+			continue
+		}
+		p.set(c.unit.kind, c.unit.n, stamp(gen))
+		if c.unit.kind == tree && !p.covers.lasting {
+			p.covers.since = gen
 		}
 	}
 	s.log = append(s.log[:0], s.log[n:]...)
 }
 
-func (s *Set) count(u unit, n int) {
-	of := s.large
-	switch u.kind {
-	case tree:
-		s.trees += n
-		return
-	case attributes:
-		of = s.small
-	case extent, tail:
-	default:
-		return
-	}
-	dir, _ := op.SplitPath(u.path)
-	if of[dir] += n; of[dir] == 0 {
-		delete(of, dir)
+// all yields every unit.
+func (s *Set) all(yield func(unit, stamp) bool) {
+	if root := s.places[op.Root]; root != nil {
+		root.all(yield)
 	}
 }
 
-// Drop takes out every unit for whose mark and generation gone says so.
-func (s *Set) Drop(gone func(Mark, uint64) bool) {
-	for u, gen := range s.units {
-		if gone(u.mark(), gen) {
-			s.remove(u)
+// idle returns the units that were not touched since generation gen.
+func (s *Set) idle(gen uint64) []unit {
+	var units []unit
+	for u, at := range s.all {
+		if at.idle(gen) {
+			units = append(units, u)
+		}
+	}
+	return units
+}
+
+// stamp returns when u was touched.
+func (s *Set) stamp(u unit) stamp {
+	if p := s.places[u.path]; p != nil {
+		return p.stamp(u.kind, u.n)
+	}
+	return absent
+}
+
+// touchAll says of all that is recorded that it was touched in gen.
+func (s *Set) touchAll(gen uint64) {
+	for u, at := range s.all {
+		if at.recorded() {
+			s.places[u.path].set(u.kind, u.n, stamp(gen))
 		}
 	}
 }
 
-// mark is the region that a unit records.
-func (u unit) mark() Mark {
-	switch u.kind {
-	case attributes:
-		return Mark{Path: u.path}
-	case extent:
-		return Mark{Path: u.path, From: u.n * Extent, To: (u.n + 1) * Extent}
-	case tail:
-		return Mark{Path: u.path, From: u.n * Extent, To: End}
-	case entries:
-		return Mark{Path: u.path, Scope: Entries}
-	case children:
-		return Mark{Path: u.path, Scope: Children}
+// list returns every unit, in no order.
+func (s *Set) list() []unit {
+	units := make([]unit, 0, s.Len())
+	for u := range s.all {
+		units = append(units, u)
 	}
-	return Mark{Path: u.path, Scope: Tree}
+	return units
 }
 
 // Marks returns all regions of the set, sorted, with data that lies side by side
 // in one.
-func (s *Set) Marks() []Mark {
-	all := make([]Mark, 0, len(s.units))
-	for u := range s.units {
-		all = append(all, u.mark())
-	}
-	// By where it begins: a tail may begin before extents that were there first.
-	slices.SortFunc(all, func(a, b Mark) int {
-		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
-	})
-	var marks []Mark
-	for _, m := range all {
-		last := len(marks) - 1
-		switch {
-		case last < 0 || m.Scope != Object || marks[last].Scope != Object || marks[last].Path != m.Path:
-			marks = append(marks, m)
-		case marks[last].From == marks[last].To: // the attributes come with the data
-			marks[last] = m
-		case m.From <= marks[last].To:
-			marks[last].To = max(marks[last].To, m.To)
-		default:
-			marks = append(marks, m)
-		}
-	}
-	return marks
-}
-
-// Merge adds every region of other.
-func (s *Set) Merge(other *Set) {
-	for _, m := range other.Marks() {
-		s.Add(m)
-	}
-}
+func (s *Set) Marks() []Mark { return marksOf(s.list()) }

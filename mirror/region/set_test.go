@@ -97,7 +97,7 @@ func TestBounded(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
 			s, disk := NewSet(), make(map[unit]bool)
 			var added []Mark
-			for i := range 20_000 {
+			for i := range 2 * maxUnits {
 				m := mark(r)
 				s.Add(m)
 				for _, c := range s.log {
@@ -115,7 +115,7 @@ func TestBounded(t *testing.T) {
 			if s.Len() > maxUnits || len(disk) != s.Len() {
 				t.Errorf("%d units, on disk %d", s.Len(), len(disk))
 			}
-			for u := range s.units {
+			for u := range s.all {
 				if !disk[u] {
 					t.Fatalf("%v is not on disk", u.mark())
 				}
@@ -131,15 +131,100 @@ func TestBounded(t *testing.T) {
 					t.Fatalf("%v is not covered by what Marks returns", m)
 				}
 			}
-			small, large := s.small, s.large
-			recount := NewSet()
-			for u := range s.units {
-				recount.count(u, 1)
-			}
-			if fmt.Sprint(small, large, s.trees) != fmt.Sprint(recount.small, recount.large, recount.trees) {
-				t.Errorf("counts are %v %v %d, of the units %v %v %d", small, large, s.trees, recount.small, recount.large, recount.trees)
-			}
+			checkPlaces(t, s)
 		})
+	}
+}
+
+// checkPlaces counts anew what the places of a set have counted.
+func checkPlaces(t *testing.T, s *Set) {
+	t.Helper()
+	again, trees := make(places), 0
+	for u := range s.all {
+		again.make(u.path).count(u.kind, 1)
+		if u.kind == tree {
+			trees++
+		}
+	}
+	if len(again) != len(s.places) || trees != s.trees || len(s.list()) != s.Len() {
+		t.Errorf("%d places, %d trees, %d units, counted anew %d, %d, %d", len(s.places), s.trees, s.Len(), len(again), trees, len(s.list()))
+	}
+	for path, p := range s.places {
+		q := again[path]
+		if q == nil || p.path != path || p.units != q.units || p.data != q.data || p.small != q.small || p.files != q.files || len(p.inside) != len(q.inside) {
+			t.Fatalf("place %+v, counted anew %+v", p, q)
+		}
+		for i, c := range p.inside {
+			if c.index != i || c.dir != p || s.places[c.path] != c {
+				t.Fatalf("%q in %q: %+v", c.path, path, c)
+			}
+		}
+	}
+}
+
+// 1 % of a million small files stay apart, wherever they lie: a repair of these
+// looks at no others.
+func TestPartOfMillion(t *testing.T) {
+	for _, dirs := range []int{100, 1000, 10_000} {
+		s := NewSet()
+		for i := range 10_000 {
+			// A file that is made shorter, and written anew.
+			s.Add(Mark{Path: fmt.Sprintf("d%d/f%d", i%dirs, i), To: End, cut: true})
+			s.Add(Mark{Path: fmt.Sprintf("d%d/f%d", i%dirs, i), To: 4096})
+			s.record()
+		}
+		marks := s.Marks()
+		for _, m := range marks {
+			if want := Object; m.Scope != want && (dirs > 100 || m.Scope != Entries) {
+				t.Fatalf("of %d directories %v is marked", dirs, m)
+			}
+		}
+		if dirs > 100 && len(marks) != 10_000 {
+			t.Errorf("of %d directories there are %d marks, want 10000", dirs, len(marks))
+		}
+	}
+}
+
+// What does not fit is made whole where that costs least: a busy file before the
+// directory of many, a directory before the volume.
+func TestCrowdedPlaces(t *testing.T) {
+	s := NewSet()
+	at := func(path string, n int) Mark {
+		return Mark{Path: path, From: int64(2*n) * Extent, To: int64(2*n)*Extent + 1}
+	}
+	for i := range maxUnits {
+		s.Add(at(fmt.Sprintf("db/%d", i%100), i/100))
+		s.record()
+	}
+	for i := range 2000 {
+		s.Add(Mark{Path: fmt.Sprintf("home/%d", i), Scope: Entries})
+		s.record()
+	}
+	whole := 0
+	for _, m := range s.Marks() {
+		switch {
+		case m.Scope != Tree:
+		case len(m.Path) < len("db/1"):
+			t.Fatalf("%v is marked", m)
+		default:
+			whole++
+		}
+	}
+	if whole == 0 || whole > 20 {
+		t.Errorf("%d files are whole", whole)
+	}
+}
+
+// What a mark that is not recorded yet stands for is not added once more.
+func TestUnrecordedStandsForMore(t *testing.T) {
+	s := NewSet()
+	s.Add(Mark{Path: "d", Scope: Tree})
+	s.Add(Mark{Path: "d/e", Scope: Entries})
+	s.Add(Mark{Path: "d/f", To: End})
+	s.Add(Mark{Path: "e", Scope: Children})
+	s.Add(Mark{Path: "e/f", From: Extent, To: End})
+	if s.Len() != 2 {
+		t.Errorf("%v", s.Marks())
 	}
 }
 
@@ -200,12 +285,17 @@ func TestMarksCoverAll(t *testing.T) {
 			}
 			s.Add(m)
 			s.record()
-			s.Drop(func(Mark, uint64) bool { return r.IntN(8) == 0 }) // as a checkpoint does
+			for u := range s.all { // as a checkpoint does
+				if r.IntN(8) == 0 {
+					s.remove(u)
+				}
+			}
 			s.record()
+			checkPlaces(t, s)
 		}
 		marks := s.Marks()
 		again := setOf(marks...)
-		for u := range s.units {
+		for u := range s.all {
 			if !again.Touch(u.mark(), 1) {
 				t.Fatalf("%v is not covered by %v", u.mark(), marks)
 			}

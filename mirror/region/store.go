@@ -232,14 +232,17 @@ func (s *Store) Nodes() []op.NodeID {
 // that is everything.
 func (s *Store) Suspect(n op.NodeID) []Mark {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	m := s.stale[n]
 	if m == nil {
+		s.mu.Unlock()
 		return []Mark{Everything}
 	}
+	units := append(s.hot.list(), m.list()...)
+	s.mu.Unlock()
 	all := NewSet()
-	all.Merge(s.hot.Set)
-	all.Merge(m)
+	for _, m := range marksOf(units) {
+		all.Add(m)
+	}
 	return all.Marks()
 }
 
@@ -267,8 +270,9 @@ func (s *Store) Lacks(n op.NodeID, marks []Mark) error {
 // Hot returns the hot regions.
 func (s *Store) Hot() []Mark {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.hot.Marks()
+	units := s.hot.list()
+	s.mu.Unlock()
+	return marksOf(units)
 }
 
 // Count returns how many hot regions there are, and how many of each other node
@@ -288,11 +292,12 @@ func (s *Store) Count() (hot int, stale map[op.NodeID]int) {
 // Stale returns the map of n.
 func (s *Store) Stale(n op.NodeID) []Mark {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	var units []unit
 	if m := s.stale[n]; m != nil {
-		return m.Marks()
+		units = m.list()
 	}
-	return nil
+	s.mu.Unlock()
+	return marksOf(units)
 }
 
 // Level empties the maps of nodes that are equal to this one now, or makes them
