@@ -26,6 +26,9 @@ const Capability = "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00
 // primary sees to in the end.
 type Ops struct {
 	*rand.Rand
+	// Still gives all of them one time. So a difference does not show by its time
+	// alone.
+	Still bool
 	clock int64
 }
 
@@ -41,8 +44,11 @@ func (c *Ops) Path() string {
 	return strings.Join(names, "/")
 }
 
-// Time is later than all before.
+// Time is later than all before, unless they are Still.
 func (c *Ops) Time() op.Time {
+	if c.Still {
+		return op.Time{Sec: 1e9}
+	}
 	c.clock++
 	return op.Time{Sec: c.clock, Nsec: uint32(c.IntN(1e9))}
 }
