@@ -6,7 +6,6 @@ import (
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
-	"github.com/standbyfs/standbyfs/mirror/region"
 )
 
 // half is a look of which the data is still to come.
@@ -27,7 +26,7 @@ func (r *resync) lookAtData(ctx context.Context, h half) error {
 	r.log.mu.Unlock()
 	if again {
 		for _, other := range h.tasks[1:] {
-			r.want([]string{other.path}, other.want)
+			r.want(other.want, other.path)
 		}
 		return nil
 	}
@@ -48,7 +47,7 @@ func (r *resync) looked(h half) {
 	}
 	// If its name has gone meanwhile less than all was sent.
 	if names, _ := r.namesOf(h.id, h.group); !slices.Contains(names, h.tasks[0].path) {
-		r.want(names, h.tasks[0].want)
+		r.want(h.tasks[0].want, names...)
 	}
 }
 
@@ -71,13 +70,11 @@ func (r *resync) content(ctx context.Context, t task, fill bool) error {
 			if err != nil && !moved(err) {
 				return err
 			}
-			if !fill {
-				r.compared += uint64(min(next-off, stride))
+			read := min(next-off, stride)
+			if fill {
+				read = 0 // what is put counts by itself
 			}
-			r.log.mu.Lock()
-			r.p.resync.Done += uint64(next - off)
-			r.progress()
-			r.log.mu.Unlock()
+			r.did(next-off, read)
 			if next-off < stride {
 				break
 			}
@@ -124,8 +121,8 @@ func (r *resync) holes(ctx context.Context, path string) error {
 	}
 }
 
-// mend puts regions of a file that differ.
-func (r *resync) mend(ctx context.Context, path string, regions []int64) error {
+// putRegions puts regions of a file that differ.
+func (r *resync) putRegions(ctx context.Context, path string, regions []int64) error {
 	for i := 0; i < len(regions); {
 		off, n := regions[i], int64(op.RegionSize)
 		for i++; i < len(regions) && regions[i] == off+n && n < stride; i++ {
@@ -150,8 +147,4 @@ func (r *resync) mend(ctx context.Context, path string, regions []int64) error {
 
 // again has a file described once more whose data was put: that changed its
 // mtime and took its capabilities.
-func (r *resync) again(path string) {
-	r.log.mu.Lock()
-	defer r.log.mu.Unlock()
-	r.p.pending.add(region.Mark{Path: path})
-}
+func (r *resync) again(path string) { r.want(want{}, path) }

@@ -210,7 +210,7 @@ func (r *resync) putNames(g *group, names []string, t task) (file bool, err erro
 func (r *resync) remade(lsn op.LSN) {
 	for _, g := range r.links.groups {
 		if g.put == lsn {
-			r.want(g.names, want{whole: true})
+			r.want(want{whole: true}, g.names...)
 		}
 	}
 }
@@ -219,15 +219,7 @@ func (r *resync) remade(lsn op.LSN) {
 func (r *resync) lost(path string) {
 	for _, g := range r.links.groups {
 		if slices.Contains(g.names, path) {
-			r.want(g.names, want{whole: true})
+			r.want(want{whole: true}, g.names...)
 		}
-	}
-}
-
-func (r *resync) want(names []string, w want) {
-	r.log.mu.Lock()
-	defer r.log.mu.Unlock()
-	for _, path := range names {
-		r.p.pending.want(path, w)
 	}
 }

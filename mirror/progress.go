@@ -62,6 +62,15 @@ func (r *resync) weigh(ctx context.Context, t task) (uint64, error) {
 	return total, err
 }
 
+// did says that bytes of files are done with, for which so many were read.
+func (r *resync) did(bytes, read int64) {
+	r.compared += uint64(read)
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	r.p.resync.Done += uint64(bytes)
+	r.progress()
+}
+
 // progress brings the estimate up to date. The caller holds mu.
 func (r *resync) progress() {
 	g := r.p.resync

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
-	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 	"golang.org/x/sys/unix"
 )
@@ -134,7 +133,7 @@ func (r *resync) answers(ctx context.Context) error {
 		for _, d := range differ {
 			if d.Kind == wire.ReportNew {
 				r.remade(d.LSN)
-			} else if err := r.mend(ctx, string(d.Path), d.Regions); err != nil {
+			} else if err := r.putRegions(ctx, string(d.Path), d.Regions); err != nil {
 				return fmt.Errorf("%q: %w", d.Path, err)
 			}
 		}
@@ -150,6 +149,15 @@ func (r *resync) answers(ctx context.Context) error {
 		if n == 0 && len(differ) == 0 {
 			return nil
 		}
+	}
+}
+
+// want makes what w wants of paths pending.
+func (r *resync) want(w want, paths ...string) {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	for _, path := range paths {
+		r.p.pending.want(path, w)
 	}
 }
 
@@ -238,17 +246,13 @@ func (r *resync) gone(t task) error {
 		_, _, err := r.log.cfg.Tree.Describe(t.path)
 		switch {
 		case err == nil: // it is back: look again
-			r.log.mu.Lock()
-			defer r.log.mu.Unlock()
-			r.p.pending.mark(t.path)
+			r.want(want{whole: true}, t.path)
 			return nil
 		case !moved(err):
 			return err
 		}
 		if _, _, err := r.log.cfg.Tree.Describe(dir); moved(err) {
-			r.log.mu.Lock()
-			defer r.log.mu.Unlock()
-			r.p.pending.add(region.Mark{Path: dir}) // then it is that which is gone
+			r.want(want{}, dir) // then it is that which is gone
 			return nil
 		} else if err != nil {
 			return err

@@ -62,11 +62,7 @@ func (r *resync) survey(ctx context.Context, t task, names []string) error {
 		if err != nil && !moved(err) {
 			return err
 		}
-		r.compared += uint64(read)
-		r.log.mu.Lock()
-		r.p.resync.Done += uint64(read)
-		r.progress()
-		r.log.mu.Unlock()
+		r.did(read, read)
 	}
 	return nil
 }
@@ -87,7 +83,7 @@ func (r *resync) surveyed(t task, names []string) (*op.Op, int64, error) {
 			return nil, 0, err
 		}
 		if w, alone := t.child(tree.EntryOf(name, &st), r.p.fresh); alone {
-			r.want([]string{path}, w)
+			r.want(w, path)
 			continue
 		}
 		if st.Mode&unix.S_IFMT == unix.S_IFREG {
