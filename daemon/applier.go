@@ -24,9 +24,9 @@ import (
 //  1. run reads frames from the log stream and hands them on (sequential).
 //  2. entry checks that a frame is the next one of this line (sequential).
 //  3. apply changes the replica, exactly in the order of the stream; this is
-//     where an op takes effect. put and repair mend and compare, membership
-//     records (member.go), and before it save keeps what may be the only copy
-//     (divergence.go) (sequential).
+//     where an op takes effect. change makes it, check and compare report what
+//     differs, membership records (member.go), and before it save keeps what
+//     may be the only copy (divergence.go) (sequential).
 //  4. sync makes a barrier durable (syncs.go; parallel, up to maxSyncs). The
 //     file is opened in stage 3, in order, so that it is the right one whatever
 //     is renamed meanwhile; the fsync itself holds up nobody.
@@ -200,7 +200,7 @@ func (a *applier) take(h wire.Header, payload []byte) (op.Kind, error) {
 	// RULES.md 1, HotMirror: for streamed ops and for puts.
 	hot, err := a.regions.Begin(o, a.look)
 	if err != nil {
-		return o.Kind, &leaveError{reason: reasonFor(err) + ": " + err.Error(), err: err}
+		return o.Kind, leaving(err)
 	}
 	err = a.apply(h.LSN, o)
 	hot.Leave(h.LSN) // whatever a failed op has done, it may have done something
@@ -228,8 +228,10 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 	switch {
 	case o.Kind == op.Expel || o.Kind == op.Join:
 		return a.membership(lsn, o)
-	case o.Kind == op.Check || o.Kind == op.Survey || o.Flags&op.Compare != 0:
-		err = a.repair(lsn, o)
+	case o.Flags&op.Compare != 0:
+		err = a.compare(lsn, o)
+	case o.Kind == op.Check || o.Kind == op.Survey:
+		err = a.check(lsn, o)
 	case o.Kind == op.Fsync && o.Attr.Valid == 0: // changes nothing
 	default:
 		err = a.change(lsn, o)
@@ -291,35 +293,15 @@ func (a *applier) mix() error {
 		return nil
 	}
 	if err := a.store.Update(func(st *State) error { st.Mixed = true; return nil }); err != nil {
-		return &leaveError{reason: "state not recorded: " + err.Error(), err: err}
+		return unrecorded(err)
 	}
 	a.mixed = true
 	return nil
 }
 
-// repair compares what the op describes with what is here. Putting it right is
-// the primary's to send.
-func (a *applier) repair(lsn op.LSN, o *op.Op) error {
-	if o.Flags&op.Compare != 0 {
-		// A verify takes nobody out of the set unless the disk fails it.
-		if o.Path == op.Root {
-			a.tree.Forget(op.Root) // who moves things behind its back must not fool it
-		}
-		differences, err := a.tree.Compare(o)
-		switch {
-		case err != nil && disksFault(err):
-			return err
-		case err != nil:
-			differences = append(differences, tree.Difference{What: "cannot be compared: " + err.Error(), Path: o.Path})
-		}
-		for _, d := range differences {
-			err := a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportDifference, Path: []byte(o.Path), Path2: []byte(d.Path), Regions: d.Regions, What: d.What})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+// check compares what the op describes with what is here, for a resync. Putting
+// it right is the primary's to send.
+func (a *applier) check(lsn op.LSN, o *op.Op) error {
 	if o.Kind == op.Survey {
 		names, err := a.tree.CheckSurvey(o)
 		if err != nil || len(names) == 0 {
@@ -339,4 +321,26 @@ func (a *applier) repair(lsn op.LSN, o *op.Op) error {
 		return err
 	}
 	return a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportDiffer, Path: []byte(o.Path), Regions: regions})
+}
+
+// compare does the same for a verify, which wants to be told in words. It takes
+// nobody out of the set unless the disk fails it.
+func (a *applier) compare(lsn op.LSN, o *op.Op) error {
+	if o.Path == op.Root {
+		a.tree.Forget(op.Root) // who moves things behind its back must not fool it
+	}
+	differences, err := a.tree.Compare(o)
+	switch {
+	case err != nil && disksFault(err):
+		return err
+	case err != nil:
+		differences = append(differences, tree.Difference{What: "cannot be compared: " + err.Error(), Path: o.Path})
+	}
+	for _, d := range differences {
+		err := a.acks.report(wire.Report{LSN: lsn, Kind: wire.ReportDifference, Path: []byte(o.Path), Path2: []byte(d.Path), Regions: d.Regions, What: d.What})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

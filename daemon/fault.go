@@ -40,6 +40,16 @@ func reasonFor(err error) string {
 	return "replica is not what the primary has"
 }
 
+// leaving is the failure of this node's disk to take what it has to.
+func leaving(err error) *leaveError {
+	return &leaveError{reason: reasonFor(err) + ": " + err.Error(), err: err}
+}
+
+// unrecorded is the failure of a record that has to be durable before an ack.
+func unrecorded(err error) *leaveError {
+	return &leaveError{reason: "state not recorded: " + err.Error(), err: err}
+}
+
 // applyError is the failure of an op that takes the mirror out of the in-sync
 // set.
 func applyError(o *op.Op, err error) error {

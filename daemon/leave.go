@@ -51,7 +51,7 @@ func (e *leaveError) Unwrap() error { return e.err }
 // fail takes this mirror out of the set because its replica could not be made
 // durable, which no later sync makes up for (guarantee 8).
 func (r *Receiver) fail(err error) error {
-	leave := &leaveError{reason: reasonFor(err) + ": " + err.Error(), err: err}
+	leave := leaving(err)
 	r.mu.Lock()
 	r.settled = false
 	s := r.current

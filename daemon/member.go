@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -39,7 +40,7 @@ func (a *applier) membership(lsn op.LSN, o *op.Op) error {
 		return nil
 	})
 	if err != nil {
-		return &leaveError{reason: "state not recorded: " + err.Error(), err: err}
+		return unrecorded(err)
 	}
 	switch {
 	case join && self:
@@ -84,7 +85,7 @@ func (a *applier) prepare() (op.LSN, error) {
 	lsn := a.at.applied
 	a.step.Unlock()
 	if err := a.tree.Sync(); err != nil {
-		err = &leaveError{reason: reasonFor(err) + ": sync the replica: " + err.Error(), err: err}
+		err = leaving(fmt.Errorf("sync the replica: %w", err))
 		a.halt(err)
 		return 0, err
 	}
@@ -100,7 +101,7 @@ func (a *applier) prepare() (op.LSN, error) {
 		st.ArchiveUntilJoined = false // all that it held alone has been found or made equal
 		return nil
 	}); err != nil {
-		err = &leaveError{reason: "state not recorded: " + err.Error(), err: err}
+		err = unrecorded(err)
 		a.halt(err)
 		return 0, err
 	}
