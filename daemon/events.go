@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -73,6 +74,26 @@ func (s *Store) Events(n int) ([]Event, error) {
 	}
 	slices.Reverse(events)
 	return events, nil
+}
+
+// checkEvents reads all events. Their numbers follow each other up to the newest
+// one's.
+func checkEvents(b *bolt.Bucket) error {
+	var last []byte
+	err := b.ForEach(func(k, v []byte) error {
+		if last != nil && !bytes.Equal(k, eventKey(binary.BigEndian.Uint64(last)+1)) {
+			return fmt.Errorf("an event before %x is missing", k)
+		}
+		_, err := decodeEvent(v)
+		if last = k; len(k) != 8 {
+			err = fmt.Errorf("an event has the number %x", k)
+		}
+		return err
+	})
+	if err == nil && last != nil && binary.BigEndian.Uint64(last) != b.Sequence() {
+		return fmt.Errorf("the newest of %d events is missing", b.Sequence())
+	}
+	return err
 }
 
 // eventKey makes keys sort by number.

@@ -37,6 +37,9 @@ func reasonFor(err error) string {
 			return f.words
 		}
 	}
+	if errors.Is(err, ErrDamaged) {
+		return "the node's state is damaged"
+	}
 	return "replica is not what the primary has"
 }
 

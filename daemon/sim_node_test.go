@@ -109,7 +109,7 @@ func (m *simNode) start(role Role) error {
 	}
 	cfg := m.config(role)
 	p := &simProcess{of: m, done: make(chan struct{})}
-	store, err := openStoreBy(cfg.StateDir, func(db *bolt.DB) database { return simDatabase{db, p} })
+	store, err := openStoreBy(cfg.StateDir, func(db database) database { return simDatabase{db.(*bolt.DB), p} })
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -149,72 +150,135 @@ func TestStoreInUse(t *testing.T) {
 	}
 }
 
-// Whatever happens to the file, opening it either yields what was in it or an
-// error that says the way out.
+// unsynced has a store do without syncs, which tell nothing more in a test.
+func unsynced(s *Store) { s.db.(*guarded).database.(*bolt.DB).NoSync = true }
+
+// known is all that a state file says.
+type known struct {
+	State  State
+	Hot    []region.Mark
+	Stale  map[op.NodeID][]region.Mark
+	Events []Event
+}
+
+func knownTo(t *testing.T, s *Store) known {
+	t.Helper()
+	k := known{State: s.Get(), Hot: s.Regions().Hot(), Stale: map[op.NodeID][]region.Mark{}}
+	for _, n := range s.Regions().Nodes() {
+		k.Stale[n] = s.Regions().Stale(n)
+	}
+	var err error
+	if k.Events, err = s.Events(keptEvents); err != nil {
+		t.Error(err)
+	}
+	return k
+}
+
+// use fills a state with some of everything, or adds to it.
+func use(t *testing.T, s *Store, paths int) {
+	t.Helper()
+	for i := range paths {
+		o := &op.Op{Kind: op.Write, Path: fmt.Sprintf("a/%d/x%s", i, strings.Repeat("long", i%5*10)), Data: []byte("x")}
+		ticket, err := s.Regions().Begin(o, func(string) (region.Stat, error) { return region.Stat{}, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticket.Leave(1)
+		if err := s.Event("k", "text "+o.Path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Level([]op.NodeID{7, 8, 9}, fill); err != nil {
+		t.Fatal(err)
+	}
+	for n := range op.NodeID(2) {
+		if err := s.Regions().Lacks(7+n, s.Regions().Hot()[:40*n+2]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Whatever happens to the file, opening it either yields what was in it, and what
+// is done with it is kept, or an error that says the way out.
 func TestDamagedState(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)
-	if err := s.Update(fill); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Event("k", "text"); err != nil {
-		t.Fatal(err)
-	}
-	ticket, err := s.Regions().Begin(&op.Op{Kind: op.Write, Path: "a/b", Data: []byte("x")}, func(string) (region.Stat, error) { return region.Stat{}, nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	ticket.Leave(1)
-	want, hot := s.Get(), s.Regions().Hot()
+	unsynced(s)
+	use(t, s, 60)
+	want := knownTo(t, s)
 	closeStore(t, s)
 	path := filepath.Join(dir, stateFile)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	used := bytes.TrimRight(whole, "\x00")
+	// The pages in use end where the meta pages say.
+	end := max(binary.NativeEndian.Uint64(whole[16+40:]), binary.NativeEndian.Uint64(whole[4096+16+40:]))
+	used := whole[:end*4096]
 
-	check := func(t *testing.T, damaged []byte) {
+	// check returns whether it could be opened.
+	check := func(t *testing.T, what string, damaged []byte) bool {
 		t.Helper()
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		late := time.AfterFunc(10*time.Second, func() { panic(what + ": it takes for ever") })
+		defer late.Stop()
 		s, err := OpenStore(dir)
-		if err == nil {
-			defer closeStore(t, s)
-			if got := s.Get(); !reflect.DeepEqual(got, want) {
-				t.Errorf("opened with another state:\n%+v", got)
+		if err != nil {
+			if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "standbyfs state reset --state "+dir) {
+				t.Errorf("%s: error %v", what, err)
 			}
-			if got := s.Regions().Hot(); !reflect.DeepEqual(got, hot) {
-				t.Errorf("opened with the hot regions %v, want %v", got, hot)
-			}
-			return
+			return false
 		}
-		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "standbyfs state reset --state "+dir) {
-			t.Errorf("error %v", err)
+		defer closeStore(t, s)
+		if got := knownTo(t, s); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: opened with something else:\n%+v", what, got)
+		}
+		return true
+	}
+	for size := 0; size < len(used); size += 1000 {
+		if check(t, fmt.Sprintf("cut to %d", size), used[:size]) {
+			t.Errorf("cut to %d bytes, it is taken for whole", size)
 		}
 	}
-	sizes := []int{0, 1, 100, 10000}
-	for size := 4096; size < len(used); size += 4096 {
-		sizes = append(sizes, size)
+	if check(t, "garbage", bytes.Repeat([]byte("garbage "), 8192)) {
+		t.Error("garbage is taken for a state")
 	}
-	for _, size := range sizes {
-		t.Run(fmt.Sprintf("cut to %d", size), func(t *testing.T) { check(t, whole[:size]) })
+	if !check(t, "whole", used) {
+		t.Fatal("what was not damaged is refused")
 	}
-	t.Run("garbage", func(t *testing.T) { check(t, bytes.Repeat([]byte("garbage "), 8192)) })
-	t.Run("flipped", func(t *testing.T) {
-		for at := 2 * 4096; at < len(used); at++ {
-			// Not in the two meta pages: with one of them gone the other is a
-			// legal state of the past. Where pages begin everything counts.
-			if at%4096 > 300 && at%61 != 0 {
-				continue
-			}
-			// The file is no longer than it has to be: it is written often.
-			damaged := append(bytes.Clone(used), make([]byte, 4096)...)
-			damaged[at] ^= 1
-			check(t, damaged)
+	opened, refused := 0, 0
+	damaged := bytes.Clone(used)
+	for at := 0; at < len(used); at++ {
+		// Where pages begin everything counts.
+		if at%4096 > 80 && at%97 != 0 {
+			continue
 		}
-	})
+		damaged[at] ^= 1 << (at % 8)
+		if what := fmt.Sprintf("byte %d of page %d flipped", at%4096, at/4096); check(t, what, damaged) {
+			opened++
+			if opened%10 == 0 { // some of them are used on
+				s := openStore(t, dir)
+				unsynced(s)
+				use(t, s, 50)
+				used := knownTo(t, s)
+				closeStore(t, s)
+				s = openStore(t, dir)
+				if got := knownTo(t, s); !reflect.DeepEqual(got, used) {
+					t.Errorf("%s: what was recorded then is not there", what)
+				}
+				closeStore(t, s)
+			}
+		} else {
+			refused++
+		}
+		damaged[at] = used[at]
+	}
+	t.Logf("%d pages: %d damages do no harm, %d are refused", len(used)/4096, opened, refused)
+	if opened == 0 || refused < len(used)/100 {
+		t.Error("that is hardly so")
+	}
 }
 
 func TestStateSurvivesAKill(t *testing.T) {
@@ -256,7 +320,7 @@ func TestEvents(t *testing.T) {
 	if got, err := s.Events(3); err != nil || len(got) != 0 {
 		t.Errorf("at first: %v, %v", got, err)
 	}
-	s.db.(*bolt.DB).NoSync = true // five hundred syncs tell nothing more
+	unsynced(s) // five hundred syncs tell nothing more
 	for i := range keptEvents + 10 {
 		if err := s.Event("kind", fmt.Sprintf("event %d", i)); err != nil {
 			t.Fatal(err)

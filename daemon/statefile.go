@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -20,6 +19,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
+	"github.com/standbyfs/standbyfs/daemon/pages"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
@@ -99,63 +99,92 @@ func allocate(path string) error {
 // for one that ends just now.
 const lockTimeout = 200 * time.Millisecond
 
-// openState opens the file and reads all that is in it. bbolt maps the file
-// and trusts it: a damaged one shows as a panic or as a fault, and must show
-// here and not when a mirror has to record something.
-func openState(dir string, readOnly bool) (db *bolt.DB, state State, err error) {
-	damaged := func(what any) error { return damaged(dir, what) }
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	var file *os.File
-	defer func() {
-		if p := recover(); p != nil {
-			err = damaged(p)
-			if db == nil {
-				// bbolt gave up in the middle. Its mapping, which stays, would
-				// keep the lock beyond Close.
-				_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
-				file.Close()
-			}
-		}
-		if err != nil && db != nil {
-			err = errors.Join(err, db.Close())
-		}
-	}()
+// openState opens the file and reads all that is in it: a damaged one must show
+// here, and not when a mirror has to record something.
+func openState(dir string, readOnly bool) (db *guarded, state State, err error) {
 	path := filepath.Join(dir, stateFile)
-	db, err = bolt.Open(path, 0o600, &bolt.Options{
-		ReadOnly: readOnly, Timeout: lockTimeout, InitialMmapSize: reserve,
+	var file *os.File
+	options := &bolt.Options{
+		ReadOnly: readOnly, InitialMmapSize: reserve,
 		OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
-			f, err := os.OpenFile(path, flag, mode)
-			file = f
-			return f, err
+			var err error
+			file, err = openWhole(path, flag, mode, readOnly)
+			return file, err
 		},
-	})
+		// What was checked is what bbolt reads: it stays in memory.
+		Mlock: true,
+	}
+	bare, err := bolt.Open(path, 0o600, options)
+	if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EAGAIN) { // RLIMIT_MEMLOCK
+		options.Mlock = false
+		bare, err = bolt.Open(path, 0o600, options)
+	}
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, State{}, fmt.Errorf("state directory %s: %w", dir, heldBy(dir))
+	case errors.Is(err, errNotWhole):
+		return nil, State{}, damaged(dir, err)
 	case errors.As(err, new(syscall.Errno)): // the system would not open or map it
 		return nil, State{}, fmt.Errorf("open state %s: %w", path, err)
 	case err != nil:
-		return nil, State{}, damaged(err)
+		return nil, State{}, damaged(dir, err)
 	}
+	db = &guarded{database: bare, dir: dir, file: file}
 	err = db.View(func(tx *bolt.Tx) error {
 		if err := complete(tx); err != nil {
-			return damaged(err)
+			return err
 		}
 		if state, err = unseal(tx.Bucket(nodeBucket).Get(stateKey)); err != nil {
-			return damaged(err)
+			return err
 		}
-		err := tx.Bucket(eventBucket).ForEach(func(_, v []byte) error { _, err := decodeEvent(v); return err })
-		if err != nil {
-			return damaged(err)
-		}
-		return nil
+		return checkEvents(tx.Bucket(eventBucket))
 	})
 	if err == nil {
-		if _, regions := region.Open(db); regions != nil { // here for the panics
-			err = damaged(regions)
+		_, err = region.Open(db)
+	}
+	if err != nil {
+		return nil, State{}, errors.Join(damaged(dir, err), db.Close())
+	}
+	return db, state, nil
+}
+
+var errNotWhole = errors.New("the file is not whole")
+
+// openWhole opens a file for bbolt and locks it as bbolt would, so that nobody
+// changes it while it is looked at.
+func openWhole(path string, flag int, mode os.FileMode, shared bool) (*os.File, error) {
+	f, err := os.OpenFile(path, flag, mode)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockWithin(f, shared, lockTimeout); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	st, err := f.Stat()
+	if err == nil {
+		if err = pages.Check(f, st.Size()); err != nil {
+			err = fmt.Errorf("%w: %w", errNotWhole, err)
 		}
 	}
-	return db, state, err
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func lockWithin(f *os.File, shared bool, patience time.Duration) error {
+	how := unix.LOCK_EX
+	if shared {
+		how = unix.LOCK_SH
+	}
+	for begun := time.Now(); ; time.Sleep(patience / 10) {
+		switch err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); {
+		case err == nil, !errors.Is(err, unix.EWOULDBLOCK):
+			return err
+		case time.Since(begun) > patience:
+			return bolterrors.ErrTimeout
+		}
+	}
 }
 
 // buckets are the names of all that a state has.

@@ -48,10 +48,10 @@ type database interface {
 // state has nothing but a node ID. The error wraps ErrLocked while another
 // process has it open, and ErrDamaged if it cannot be trusted.
 func OpenStore(dir string) (*Store, error) {
-	return openStoreBy(dir, func(db *bolt.DB) database { return db })
+	return openStoreBy(dir, nil)
 }
 
-func openStoreBy(dir string, wrap func(*bolt.DB) database) (*Store, error) {
+func openStoreBy(dir string, wrap func(database) database) (*Store, error) {
 	if err := makeStateFile(dir); err != nil {
 		return nil, fmt.Errorf("make state directory %s: %w", dir, err)
 	}
@@ -59,11 +59,13 @@ func openStoreBy(dir string, wrap func(*bolt.DB) database) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state directory %s: %w", dir, err)
 	}
-	bare, state, err := openState(dir, false)
+	db, state, err := openState(dir, false)
 	if err != nil {
 		return nil, err
 	}
-	db := wrap(bare)
+	if wrap != nil {
+		db.database = wrap(db.database)
+	}
 	regions, err := region.Open(db)
 	if err != nil {
 		return nil, errors.Join(damaged(dir, err), db.Close())

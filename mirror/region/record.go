@@ -14,7 +14,7 @@ import (
 // the number of the extent (big endian), and the path. The value is the key's
 // crc32c, since bbolt has no checksum of data. The bucket "hot" holds the hot
 // set; "stale" holds a bucket for each node that this one has a map of, named by
-// its ID. A node without a bucket is unknown: everything may differ.
+// its ID and that one's crc32c. A node without a bucket is unknown: everything may differ.
 
 var (
 	hotBucket   = []byte("hot")
@@ -87,7 +87,18 @@ func read(b *bolt.Bucket) (*Set, error) {
 	return s, err
 }
 
-func mapName(n op.NodeID) []byte { return []byte(n.String()) }
+// mapName is a node's ID with its checksum.
+func mapName(n op.NodeID) []byte {
+	id := binary.BigEndian.AppendUint64(nil, uint64(n))
+	return append(id, sum(id)...)
+}
+
+func decodeMapName(name []byte) (op.NodeID, error) {
+	if len(name) != 8+4 || string(name[8:]) != string(sum(name[:8])) {
+		return 0, fmt.Errorf("%w: map of %q", errRecord, name)
+	}
+	return op.NodeID(binary.BigEndian.Uint64(name)), nil
+}
 
 // load reads the hot set and all maps.
 func load(tx *bolt.Tx) (hot *Set, stale map[op.NodeID]*Set, err error) {
@@ -101,10 +112,13 @@ func load(tx *bolt.Tx) (hot *Set, stale map[op.NodeID]*Set, err error) {
 	if maps == nil {
 		return hot, stale, nil
 	}
-	err = maps.ForEachBucket(func(name []byte) error {
-		var n op.NodeID
-		if err := n.UnmarshalText(name); err != nil {
-			return fmt.Errorf("%w: map of %q: %w", errRecord, name, err)
+	err = maps.ForEach(func(name, value []byte) error {
+		n, err := decodeMapName(name)
+		switch {
+		case err != nil:
+			return err
+		case value != nil: // of a bucket it is nil
+			return fmt.Errorf("%w: map of node %s", errRecord, n)
 		}
 		stale[n], err = read(maps.Bucket(name))
 		return err

@@ -1,0 +1,78 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"sync"
+
+	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+)
+
+// guarded is a database that is damaged at worst. Its file was whole when it was
+// opened (pages.Check), but a disk can lose a page of it later, and somebody can
+// cut it short: for bbolt, which maps it, that is a fault or a panic. Both end
+// here as an error, and the database is not touched any more, since bbolt may
+// have kept its locks.
+type guarded struct {
+	database
+	dir  string
+	file *os.File // bbolt's
+
+	updates, views sync.Mutex // held over a call of bbolt's, which must not wait for a lock that was kept
+
+	mu     sync.Mutex // guards broken
+	broken error      // wraps ErrDamaged
+}
+
+func (g *guarded) Update(fn func(*bolt.Tx) error) error {
+	g.updates.Lock()
+	defer g.updates.Unlock()
+	return g.run(func() error { return g.database.Update(fn) })
+}
+
+func (g *guarded) View(fn func(*bolt.Tx) error) error {
+	g.views.Lock()
+	defer g.views.Unlock()
+	return g.run(func() error { return g.database.View(fn) })
+}
+
+func (g *guarded) run(do func() error) (err error) {
+	if err := g.err(); err != nil {
+		return err
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = g.fail(p)
+		}
+	}()
+	return do()
+}
+
+func (g *guarded) err() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.broken
+}
+
+func (g *guarded) fail(what any) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.broken == nil {
+		g.broken = fmt.Errorf("state directory %s: %w (%v): nothing is recorded any more; start this node again, which reads the state anew and says what to do",
+			g.dir, ErrDamaged, what)
+	}
+	return g.broken
+}
+
+// Close lets another process have the file.
+func (g *guarded) Close() error {
+	if g.err() == nil {
+		return g.database.Close()
+	}
+	// bbolt's mapping stays, and would keep the lock beyond its own Close.
+	return errors.Join(unix.Flock(int(g.file.Fd()), unix.LOCK_UN), g.file.Close())
+}

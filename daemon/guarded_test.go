@@ -1,0 +1,89 @@
+package daemon
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror/region"
+)
+
+// TestStateBreaks takes the file away under a store that is in use, and has bbolt
+// panic in a commit: who records something hears of it, at once and ever after,
+// and the next start finds the damage if there is one.
+func TestStateBreaks(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		damage  func(t *testing.T, s *Store)
+		remains bool
+	}{
+		{"a page cannot be read", func(t *testing.T, s *Store) {
+			if err := os.Truncate(filepath.Join(s.dir, stateFile), 2*4096); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+		{"a panic in a commit", func(_ *testing.T, s *Store) {
+			db := s.db.(*guarded)
+			db.database = panicking{db.database.(*bolt.DB)}
+		}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := openStore(t, dir)
+			use(t, s, 50)
+			before := s.Get()
+			tt.damage(t, s)
+			wrong := func(what string, err error) {
+				t.Helper()
+				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "start this node again") {
+					t.Errorf("%s: error %v", what, err)
+				}
+			}
+			var all sync.WaitGroup
+			for range 8 {
+				all.Go(func() { wrong("event", s.Event("k", "text")) })
+				all.Go(func() { wrong("update", s.Update(func(st *State) error { st.InSync = !st.InSync; return nil })) })
+				all.Go(func() {
+					_, err := s.Regions().Begin(&op.Op{Kind: op.Write, Path: "new/file", Data: []byte("x")}, func(string) (region.Stat, error) { return region.Stat{}, nil })
+					wrong("region", err)
+				})
+			}
+			all.Wait()
+			_, err := s.Events(3)
+			wrong("events", err)
+			wrong("trouble", s.Trouble())
+			if s.Get().InSync != before.InSync {
+				t.Error("what was not recorded counts")
+			}
+			closeStore(t, s)
+			again, err := OpenStore(dir)
+			switch {
+			case tt.remains:
+				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "state reset") {
+					t.Errorf("the next start: %v", err)
+				}
+			case err != nil:
+				t.Errorf("the next start: %v", err)
+			default:
+				closeStore(t, again)
+			}
+		})
+	}
+}
+
+// panicking gives up in a commit and keeps its lock.
+type panicking struct{ *bolt.DB }
+
+func (db panicking) Update(fn func(*bolt.Tx) error) error {
+	tx, err := db.Begin(true)
+	if err == nil {
+		err = fn(tx)
+	}
+	panic(err)
+}
