@@ -9,6 +9,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
+
+	"github.com/standbyfs/standbyfs/fs/op"
 )
 
 // guarded is a database that is damaged at worst. Its file was whole when it was
@@ -24,7 +26,7 @@ type guarded struct {
 	updates, views sync.Mutex // held over a call of bbolt's, which must not wait for a lock that was kept
 
 	mu     sync.Mutex // guards broken
-	broken error      // wraps ErrDamaged
+	broken error      // wraps ErrDamaged and op.ErrUnrecorded
 }
 
 func (g *guarded) Update(fn func(*bolt.Tx) error) error {
@@ -62,8 +64,8 @@ func (g *guarded) fail(what any) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.broken == nil {
-		g.broken = fmt.Errorf("state directory %s: %w (%v): nothing is recorded any more; start this node again, which reads the state anew and says what to do",
-			g.dir, ErrDamaged, what)
+		g.broken = fmt.Errorf("state directory %s: %w (%v): %w; start this node again, which reads the state anew and says what to do",
+			g.dir, ErrDamaged, what, op.ErrUnrecorded)
 	}
 	return g.broken
 }

@@ -63,7 +63,7 @@ func (l *simLies) checkpointed(db database) error {
 	if l.after == nil {
 		return nil
 	}
-	return db.(simDatabase).DB.Update(l.after)
+	return db.(*guarded).database.(simDatabase).DB.Update(l.after)
 }
 
 // hearCommit tells a mirror that all that it has applied is committed.

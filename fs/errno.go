@@ -17,6 +17,7 @@ var errnos = []struct {
 }{
 	{op.ErrFenced, syscall.EROFS},
 	{op.ErrShortage, syscall.EIO},
+	{op.ErrUnrecorded, syscall.EIO},
 	{op.ErrInterrupted, syscall.EINTR},
 	{context.Canceled, syscall.EINTR},
 }

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -129,7 +130,11 @@ func (l *Log) watch(ctx context.Context) {
 			return
 		}
 		for node, why := range l.overdue() {
-			if err := l.expel(ctx, node, why); err != nil {
+			switch err := l.expel(ctx, node, why); {
+			case errors.Is(err, op.ErrUnrecorded):
+				l.cfg.Logger.Error("in-sync set cannot be recorded: calls fail", "error", err)
+				l.sync.fail(err)
+			case err != nil:
 				// Nothing returns before the decision is durable. The next tick tries again.
 				l.cfg.Logger.Error("in-sync set cannot be recorded: calls wait", "error", err)
 			}

@@ -3,8 +3,10 @@ package mirror
 import (
 	"errors"
 	"sync"
+	"syscall"
 	"testing"
 
+	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -96,4 +98,59 @@ func TestJoinsWithAllThatIsCommitted(t *testing.T) {
 	}
 	close(proceed)
 	r.until("it is in sync", func(_ Status, p PeerStatus) bool { return p.InSync })
+}
+
+// TestExpulsionCannotBeRecorded has a mirror fall silent. As long as it may still
+// be recorded that it is out of the set, a call waits for that; if it never will
+// be, the call fails, and so does each that comes.
+func TestExpulsionCannotBeRecorded(t *testing.T) {
+	silent := make(chan struct{})
+	r := newRig(t, nil, func(s *scripted) error {
+		go func() { // ends with the session
+			<-silent
+			s.Close()
+		}()
+		return errors.Join(s.greet(), s.rest())
+	})
+	if err := r.WaitInSync(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	tries, never := make(chan struct{}, 1000), false
+	r.mu.Lock()
+	r.decide = func() error {
+		if never {
+			return op.ErrUnrecorded
+		}
+		tries <- struct{}{}
+		return syscall.EIO
+	}
+	r.mu.Unlock()
+	close(silent)
+	r.until("the end of the session", func(_ Status, p PeerStatus) bool { return !p.Connected })
+	a, err := r.change()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan error, 1)
+	a.Then(func(err error) { answer <- err })
+	for range 3 {
+		<-tries
+	}
+	select {
+	case err := <-answer:
+		t.Fatalf("the call returns %v, and the mirror is still counted", err)
+	default:
+	}
+	r.mu.Lock()
+	never = true
+	r.mu.Unlock()
+	if err := <-answer; !errors.Is(err, op.ErrUnrecorded) {
+		t.Errorf("the call returns %v, want %v", err, op.ErrUnrecorded)
+	}
+	if a, err = r.change(); err == nil {
+		err = a.Wait(t.Context())
+	}
+	if !errors.Is(err, op.ErrUnrecorded) {
+		t.Errorf("the next call returns %v, want %v", err, op.ErrUnrecorded)
+	}
 }

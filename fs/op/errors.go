@@ -10,6 +10,9 @@ var (
 	// ErrShortage: fewer mirrors are in sync than the policy asks for, and it
 	// says to fail rather than to wait.
 	ErrShortage = errors.New("too few mirrors in sync")
+	// ErrUnrecorded: what has to be recorded first cannot be, and never will be by
+	// this process.
+	ErrUnrecorded = errors.New("nothing is recorded any more")
 	// ErrInterrupted: the caller gave up before the op took effect.
 	ErrInterrupted = errors.New("interrupted before it took effect")
 )
