@@ -29,8 +29,7 @@ func TestStateBreaks(t *testing.T) {
 			}
 		}, true},
 		{"a panic in a commit", func(_ *testing.T, s *Store) {
-			db := s.db.(*guarded)
-			db.database = panicking{db.database.(*bolt.DB)}
+			s.db.database = panicking{s.db.database.(*bolt.DB)}
 		}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

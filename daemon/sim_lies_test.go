@@ -59,11 +59,11 @@ func (l *simLies) update(db *bolt.DB, fn func(*bolt.Tx) error) error {
 	})
 }
 
-func (l *simLies) checkpointed(db database) error {
+func (l *simLies) checkpointed(db *guarded) error {
 	if l.after == nil {
 		return nil
 	}
-	return db.(*guarded).database.(simDatabase).DB.Update(l.after)
+	return db.database.(simDatabase).DB.Update(l.after)
 }
 
 // hearCommit tells a mirror that all that it has applied is committed.

@@ -151,7 +151,7 @@ func TestStoreInUse(t *testing.T) {
 }
 
 // unsynced has a store do without syncs, which tell nothing more in a test.
-func unsynced(s *Store) { s.db.(*guarded).database.(*bolt.DB).NoSync = true }
+func unsynced(s *Store) { s.db.database.(*bolt.DB).NoSync = true }
 
 // known is all that a state file says.
 type known struct {

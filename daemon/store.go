@@ -27,7 +27,7 @@ var (
 // transaction.
 type Store struct {
 	dir     string
-	db      database
+	db      *guarded
 	alive   time.Time // when it was last changed before it was opened: the node ran then
 	regions *region.Store
 	// doubted is State.Doubted where that could not be recorded.
@@ -122,8 +122,12 @@ func (s *Store) Update(change func(*State) error, also ...func(*bolt.Tx) error) 
 	return nil
 }
 
-// Trouble returns why the newest change could not be recorded, or nil if it was.
+// Trouble returns why the newest change could not be recorded, or nil if it was
+// and the next one may be.
 func (s *Store) Trouble() error {
+	if err := s.db.err(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trouble

@@ -1,12 +1,14 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -144,4 +146,72 @@ func TestVolumeOfAReplica(t *testing.T) {
 	if n := sent(t, p); n > bulk/8 {
 		t.Errorf("%d bytes were sent to compare what was there", n)
 	}
+}
+
+// TestStateBreaks takes the state's file away under nodes that run. A mirror
+// leaves the set; a primary fails what it cannot record. Both say so, go on
+// running, and refuse to start with what is left.
+func TestStateBreaks(t *testing.T) {
+	c := filled(t)
+	p, m := c.Primary, c.Mirrors[0]
+	breaks := func(n *harness.Node) {
+		t.Helper()
+		if err := os.Truncate(filepath.Join(n.StateDir, "state.db"), 8192); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says1 := func(n *harness.Node, texts ...string) {
+		t.Helper()
+		r := harness.Command(t, "status", n.Replica)
+		if r.Code != 1 {
+			t.Errorf("status of %s: exit code %d, want 1", n.Name, r.Code)
+		}
+		says(t, r.Stdout, texts...)
+	}
+	refuses := func(n *harness.Node, role daemon.Role) {
+		t.Helper()
+		err := n.TryStart(role)
+		if err == nil {
+			t.Fatal("it starts as if nothing had happened")
+		}
+		says(t, err.Error(), "the state is damaged", "standbyfs state reset")
+		reset(t, 0, n.Replica)
+	}
+	anew := 0
+	place := func() error { anew++; return os.MkdirAll(p.Path(fmt.Sprintf("new%d/dir", anew)), 0o755) }
+
+	breaks(m)
+	if err := place(); err != nil {
+		t.Fatalf("the primary's state is fine: %v", err)
+	}
+	p.UntilEvent("of the expulsion", func(e admin.Event) bool {
+		return e.Kind == "expelled" && strings.Contains(e.Text, "the node's state is damaged")
+	})
+	says1(m, "not in sync", "nothing is recorded any more", "start this node again")
+	if err := m.Stop(); err == nil {
+		t.Error("a mirror that cannot record that it is not in sync stops as if it could")
+	}
+	refuses(m, daemon.Mirror)
+	m.Start(daemon.Mirror)
+	p.WaitInSync(1)
+
+	breaks(p)
+	if err := place(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("what cannot be recorded as hot: %v, want %v", err, syscall.EIO)
+	}
+	f, err := os.OpenFile(p.Path("bulk"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m.Kill()
+	if _, err := f.WriteString("standby "); !errors.Is(err, syscall.EIO) {
+		t.Errorf("what waits for a mirror that cannot be expelled: %v, want %v", err, syscall.EIO)
+	}
+	mustRead(t, p.Path("bulk"), strings.Repeat("standby ", bulk/8))
+	says1(p, "nothing is recorded any more", "start this node again")
+	if err := p.Stop(); err != nil {
+		t.Log(err)
+	}
+	refuses(p, daemon.Primary)
 }
