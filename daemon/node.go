@@ -8,7 +8,7 @@
 //
 // What it durably knows:
 //
-//	state.go       all of it; store.go kept and changed; statefile.go in one file
+//	state.go       all of it; store.go kept and changed; statefile.go in one file, guarded.go that may break
 //	events.go      what has happened to it; reset.go beginning anew
 //	lock.go        that it alone uses its replica
 //	checkpoint.go  what it may forget of the regions that were changed
