@@ -73,8 +73,13 @@ func (r *resync) did(bytes, read int64) {
 
 // progress brings the estimate up to date. The caller holds mu.
 func (r *resync) progress() {
-	g := r.p.resync
-	if s := r.p.busy(time.Since(r.began)).Seconds(); s > 0 {
+	r.p.resync.estimate(r.p.busy(time.Since(r.began)))
+}
+
+// estimate brings the rate and what is left up to date, after so long a time of
+// work.
+func (g *Gauge) estimate(busy time.Duration) {
+	if s := busy.Seconds(); s > 0 {
 		g.Rate = float64(g.Done) / s
 	}
 	if g.Total > 0 {
@@ -84,4 +89,38 @@ func (r *resync) progress() {
 	if g.Rate > 0 && g.Total > g.Done {
 		g.Left = time.Duration(float64(g.Total-g.Done) / g.Rate * float64(time.Second)).Round(time.Second)
 	}
+}
+
+// count adds up the size of what a verify will look at. A file with several names
+// is compared once.
+func (v *verify) count(ctx context.Context) {
+	var total uint64
+	seen := make(map[tree.Inode]bool)
+	err := v.log.cfg.Tree.Walk(func(path string, put *op.Op, id tree.Inode) error {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !v.log.rules.mirrored(path):
+			return fs.SkipDir
+		case put.Attr.Mode&unix.S_IFMT != unix.S_IFREG || seen[id.Key()]:
+			return nil
+		case id.Nlink > 1:
+			seen[id.Key()] = true
+		}
+		total += uint64(put.Attr.Size)
+		return nil
+	})
+	if err != nil {
+		return // the verify is over, or will fail of the same
+	}
+	v.log.mu.Lock()
+	v.gauge.Total = total
+	v.log.mu.Unlock()
+}
+
+// progress is how far it has come. The caller holds log.mu.
+func (v *verify) progress() *Verifying {
+	v.gauge.Done = v.report.Bytes
+	v.gauge.estimate(time.Since(v.began))
+	return &Verifying{Began: v.began, Files: v.report.Files, Gauge: v.gauge}
 }

@@ -38,7 +38,7 @@ type Status struct {
 type Verifying struct {
 	Began time.Time `json:"began"`
 	Files uint64    `json:"files"`
-	Bytes uint64    `json:"bytes"`
+	Gauge
 }
 
 // PeerStatus is one mirror as the primary sees it.
@@ -64,14 +64,19 @@ type PeerStatus struct {
 	Paused bool `json:"paused,omitempty"`
 }
 
-// Progress is how far a resync has come.
-type Progress struct {
+// Gauge is how far something has come that looks at files.
+type Gauge struct {
 	Done  uint64        `json:"done_bytes"`  // compared or sent
 	Total uint64        `json:"total_bytes"` // as counted when it began; 0 while still counting
-	Sent  uint64        `json:"sent_bytes"`  // frames of this repair put on the wire
 	Rate  float64       `json:"bytes_per_second"`
 	Left  time.Duration `json:"left"` // estimate; 0 while unknown
-	Paths uint64        `json:"paths"`
+}
+
+// Progress is how far a resync has come.
+type Progress struct {
+	Gauge
+	Sent  uint64 `json:"sent_bytes"` // frames of this repair put on the wire
+	Paths uint64 `json:"paths"`
 }
 
 // VerifyReport is the outcome of comparing every replica with the primary.

@@ -62,6 +62,10 @@ func (l *Log) Verify(ctx context.Context, versions bool) (*VerifyReport, error) 
 	v := &verify{log: l, began: time.Now(), report: &VerifyReport{}, groups: make(map[tree.Inode]string)}
 	defer v.end()
 	v.begin()
+	counting, stop := context.WithCancel(ctx)
+	counted := make(chan struct{})
+	go func() { defer close(counted); v.count(counting) }()
+	defer func() { stop(); <-counted }()
 	if err := v.walk(ctx, op.Root); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
@@ -85,6 +89,7 @@ type verify struct {
 	to     uint32 // the mirrors that are compared
 	last   op.LSN
 	report *VerifyReport         // Files and Bytes are guarded by log.mu
+	gauge  Gauge                 // guarded by log.mu
 	groups map[tree.Inode]string // one name of each file that has several
 }
 
@@ -114,11 +119,6 @@ func (v *verify) end() {
 	for _, p := range v.log.peers {
 		p.verify = nil
 	}
-}
-
-// progress is how far it has come. The caller holds log.mu.
-func (v *verify) progress() *Verifying {
-	return &Verifying{Began: v.began, Files: v.report.Files, Bytes: v.report.Bytes}
 }
 
 // send orders one comparison.

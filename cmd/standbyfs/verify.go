@@ -25,7 +25,7 @@ func newVerifyCommand() *cobra.Command {
 		Long: `Compare every mirror's replica with the primary's: names, types, modes, owners,
 extended attributes, links, sizes, holes, content. Each comparison takes place
 at one position of the stream, so writes may go on. Content is read from the
-disks, past what is in memory. Without --repair or --use nothing is changed.
+disks, past what is in memory. ` + "`status`" + ` shows how far it is. Without --repair or --use nothing is changed.
 
 --repair says of each difference which replicas agree about it and asks which
 version is right; with three replicas or more the one that most of them have is

@@ -57,12 +57,12 @@ var statuses = []struct {
 	{"primary-resync", aPrimary, func(s *Status) {
 		p := &s.Mirroring.Peers[0]
 		p.InSync, p.State, p.Reason = false, mirror.StateResync, "first contact"
-		p.Resync = &mirror.Progress{Done: 1 << 30, Total: 3 << 30, Sent: 1 << 29, Rate: 80 << 20, Left: 27 * time.Second, Paths: 512}
+		p.Resync = &mirror.Progress{Gauge: mirror.Gauge{Done: 1 << 30, Total: 3 << 30, Rate: 80 << 20, Left: 27 * time.Second}, Sent: 1 << 29, Paths: 512}
 	}, Degraded, "mirror beta is not in sync: first contact"},
 	{"primary-paused", aPrimary, func(s *Status) {
 		p := &s.Mirroring.Peers[0]
 		p.InSync, p.State, p.Paused = false, mirror.StateResync, true
-		p.Resync = &mirror.Progress{Done: 1 << 30, Total: 3 << 30, Rate: 80 << 20}
+		p.Resync = &mirror.Progress{Gauge: mirror.Gauge{Done: 1 << 30, Total: 3 << 30, Rate: 80 << 20}}
 		s.Mirroring.Peers[1].Paused = true
 	}, Degraded, "resyncs of beta, gamma are paused by the operator"},
 	{"primary-counting", aPrimary, func(s *Status) {
@@ -87,7 +87,7 @@ var statuses = []struct {
 		s.LastVerify.Peers[1].Reason = "not connected: connection refused"
 	}, Degraded, "the last verify has found differences"},
 	{"primary-verifying", aPrimary, func(s *Status) {
-		s.Mirroring.Verify = &mirror.Verifying{Began: now.Add(-time.Minute), Files: 12, Bytes: 6 << 30}
+		s.Mirroring.Verify = &mirror.Verifying{Began: now.Add(-time.Minute), Files: 12, Gauge: mirror.Gauge{Done: 6 << 30, Total: 9 << 30, Rate: 100 << 20, Left: 31 * time.Second}}
 	}, Healthy, ""},
 	{"primary-unmounted", aPrimary, func(s *Status) { s.Mounted = false }, Down, "the volume is not mounted"},
 	{"primary-deposed", aPrimary, func(s *Status) {

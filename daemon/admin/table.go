@@ -46,11 +46,7 @@ func (s *Status) verifyLines() string {
 	lines := ""
 	if m := s.Mirroring; m != nil && m.Verify != nil {
 		v, took := m.Verify, s.Time.Sub(m.Verify.Began)
-		lines = fmt.Sprintf("verify: has compared %d files, %s, for %s", v.Files, Bytes(v.Bytes), Age(took))
-		if took >= time.Second {
-			lines += fmt.Sprintf(", %s/s", Bytes(uint64(float64(v.Bytes)/took.Seconds())))
-		}
-		lines += "\n"
+		lines = fmt.Sprintf("verify: has compared %d files for %s: %s\n", v.Files, Age(took), far(v.Gauge))
 	}
 	if v := s.LastVerify; v != nil {
 		lines += fmt.Sprintf("last verify: %s ago, %s\n", days(s.Time.Sub(v.Ended)), v.Text())
@@ -189,9 +185,18 @@ func (s *Status) progress(of mirror.PeerStatus) string {
 	case of.Paused:
 		return fmt.Sprintf("resync paused at %s of %s (%d%%)", Bytes(p.Done), Bytes(p.Total), 100*min(p.Done, p.Total)/p.Total)
 	}
-	text := fmt.Sprintf("%s of %s (%d%%), %s/s", Bytes(p.Done), Bytes(p.Total), 100*min(p.Done, p.Total)/p.Total, Bytes(uint64(p.Rate)))
-	if p.Left > 0 {
-		text += fmt.Sprintf(", %s left", p.Left.Round(time.Second))
+	return far(p.Gauge)
+}
+
+// far says how far something has come.
+func far(g mirror.Gauge) string {
+	text := Bytes(g.Done)
+	if g.Total > 0 {
+		text += fmt.Sprintf(" of %s (%d%%)", Bytes(g.Total), 100*min(g.Done, g.Total)/g.Total)
+	}
+	text += fmt.Sprintf(", %s/s", Bytes(uint64(g.Rate)))
+	if g.Left > 0 {
+		text += fmt.Sprintf(", %s left", g.Left.Round(time.Second))
 	}
 	return text
 }
