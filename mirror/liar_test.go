@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -139,7 +140,22 @@ func TestHigherEpoch(t *testing.T) {
 
 // TestExpelledBeforeTheCallReturns withholds acks: the call that waits returns
 // only behind the durable decision (RULES.md 5, ExpelFirst).
-func TestExpelledBeforeTheCallReturns(t *testing.T) {
+func TestExpelledBeforeTheCallReturns(t *testing.T) { eitherWay(t, expelledFirst) }
+
+// eitherWay runs a test of what the primary has to record, and once more with a
+// register that forgets: then it must complain.
+func eitherWay(t *testing.T, complaint func(t *testing.T, forget bool) string) {
+	t.Helper()
+	for _, forget := range []bool{false, true} {
+		t.Run(fmt.Sprintf("forgotten %v", forget), func(t *testing.T) {
+			if said := complaint(t, forget); (said != "") != forget {
+				t.Errorf("it says %q", said)
+			}
+		})
+	}
+}
+
+func expelledFirst(t *testing.T, forget bool) string {
 	stuck := make(chan struct{})
 	r := newRig(t, nil, func(s *scripted) error {
 		if err := s.greet(); err != nil {
@@ -190,6 +206,7 @@ func TestExpelledBeforeTheCallReturns(t *testing.T) {
 		return nil
 	}
 	before := len(r.sets)
+	r.forget = forget
 	r.mu.Unlock()
 	a, err := r.change()
 	if err != nil {
@@ -201,13 +218,16 @@ func TestExpelledBeforeTheCallReturns(t *testing.T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if failures < 3 || len(r.sets) != before+1 || r.sets[before] != "" {
-		t.Errorf("the call returned with %d decisions tried and the sets %q recorded", failures, r.sets)
+		return fmt.Sprintf("the call returned with %d decisions tried and the sets %q recorded", failures, r.sets)
 	}
+	return ""
 }
 
 // TestHelloExpels sees a member that comes back without its session leave the
 // set durably before the stream begins anew (RULES.md 7).
-func TestHelloExpels(t *testing.T) {
+func TestHelloExpels(t *testing.T) { eitherWay(t, helloExpels) }
+
+func helloExpels(t *testing.T, forget bool) string {
 	var r *rig
 	ready := make(chan struct{})
 	early := make(chan string, 1)
@@ -227,6 +247,9 @@ func TestHelloExpels(t *testing.T) {
 		}
 		return errors.Join(s.say(wire.KindBegun, wire.Begun{}), s.rest())
 	})
+	r.mu.Lock()
+	r.forget = forget
+	r.mu.Unlock()
 	a, err := r.change()
 	if err != nil {
 		t.Fatal(err)
@@ -235,15 +258,14 @@ func TestHelloExpels(t *testing.T) {
 	if err := a.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if set := <-early; set != "" || len(r.decided()) == 0 && len(r.sets) == 0 {
-		t.Errorf("at Begin the decisions were %q of %d", set, len(r.sets))
-	}
+	at := <-early
 	if err := r.WaitInSync(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.decided(); got != " 2" {
-		t.Errorf("decided %q: want the empty set, then the mirror's join", got)
+	if got := r.decided(); at != "" || got != " 2" {
+		return fmt.Sprintf("decided %q at Begin, %q in the end: want the empty set, then the mirror's join", at, got)
 	}
+	return ""
 }
 
 // TestShortage sees changes wait without a mirror, interruptibly, or fail.

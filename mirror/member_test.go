@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"syscall"
 	"testing"
@@ -153,4 +154,33 @@ func TestExpulsionCannotBeRecorded(t *testing.T) {
 	if !errors.Is(err, op.ErrUnrecorded) {
 		t.Errorf("the next call returns %v, want %v", err, op.ErrUnrecorded)
 	}
+}
+
+// TestSetBeforeMember sees the larger set recorded before the mirror hears that it
+// is a member (RULES.md 10, SetBeforeMember).
+func TestSetBeforeMember(t *testing.T) { eitherWay(t, setBeforeMember) }
+
+func setBeforeMember(t *testing.T, forget bool) string {
+	var r *rig
+	ready, sets := make(chan struct{}), make(chan string, 1)
+	r = newRig(t, nil, func(s *scripted) error {
+		<-ready
+		if err := s.greet(); err != nil {
+			return err
+		}
+		s.heard = func(o *op.Op) {
+			if o.Kind == op.Join {
+				sets <- r.decided()
+			}
+		}
+		return s.rest()
+	})
+	r.mu.Lock()
+	r.forget = forget
+	r.mu.Unlock()
+	close(ready)
+	if got := <-sets; got != "2" {
+		return fmt.Sprintf("when the mirror joined the sets recorded were %q", got)
+	}
+	return ""
 }

@@ -103,6 +103,12 @@ func (r *pair) resync(marks []region.Mark, writes func()) Progress {
 	r.sent = nil
 	run := &resync{p: r.p, log: r.Log, began: time.Now(), links: newLinks()}
 	run.count(r.t.Context(), r.p.pending.tasks())
+	r.finish(run, writes)
+	return *r.p.resync
+}
+
+// finish goes on with a resync until nothing is pending, while writes is run.
+func (r *pair) finish(run *resync, writes func()) {
 	for first := true; (first || !r.p.pending.empty()) && !r.t.Failed(); first = false {
 		ctx, stop := context.WithCancel(r.t.Context())
 		var mirror, others sync.WaitGroup
@@ -119,46 +125,53 @@ func (r *pair) resync(marks []region.Mark, writes func()) Progress {
 		stop()
 		mirror.Wait()
 	}
-	return *r.p.resync
 }
 
 // mirror applies what comes until ctx ends, and then the rest.
 func (r *pair) mirror(ctx context.Context) {
 	for {
-		r.mu.Lock()
-		run, next, ok := r.ring.read(r.p.cursor, r.p.bit, 64<<10)
-		if ok {
-			r.p.cursor, r.p.sent = next, max(r.p.sent, next-1)
+		if r.take(64 << 10) {
+			continue
 		}
-		r.mu.Unlock()
-		if !ok {
-			r.t.Error("fell off the ring")
+		select {
+		case <-r.p.more:
+		case <-ctx.Done():
 			return
 		}
-		if len(run.frames) == 0 {
-			select {
-			case <-r.p.more:
-				continue
-			case <-ctx.Done():
-				return
-			}
-		}
-		frames := wire.NewReader(strings.NewReader(string(run.frames)))
-		var last wire.Header
-		for h, payload, err := frames.Next(); err == nil; h, payload, err = frames.Next() {
-			var o op.Op
-			if err := wire.DecodeOp(h, payload, &o); err != nil {
-				panic(err) // everybody waits for this mirror
-			}
-			r.apply(h.LSN, &o)
-			last = h
-		}
-		run.unpin()
-		r.mu.Lock()
-		r.p.applied, r.p.ackedOff = next-1, last.Offset
-		r.mu.Unlock()
-		signal(r.p.news)
 	}
+}
+
+// take has the mirror apply what comes next, about so many bytes. It reports
+// whether there was anything.
+func (r *pair) take(bytes int) bool {
+	r.mu.Lock()
+	run, next, ok := r.ring.read(r.p.cursor, r.p.bit, bytes)
+	if ok {
+		r.p.cursor, r.p.sent = next, max(r.p.sent, next-1)
+	}
+	r.mu.Unlock()
+	if !ok {
+		panic("fell off the ring") // everybody waits for this mirror
+	}
+	if len(run.frames) == 0 {
+		return false
+	}
+	frames := wire.NewReader(strings.NewReader(string(run.frames)))
+	var last wire.Header
+	for h, payload, err := frames.Next(); err == nil; h, payload, err = frames.Next() {
+		var o op.Op
+		if err := wire.DecodeOp(h, payload, &o); err != nil {
+			panic(err)
+		}
+		r.apply(h.LSN, &o)
+		last = h
+	}
+	r.mu.Lock()
+	run.unpin()
+	r.p.applied, r.p.ackedOff = next-1, last.Offset
+	r.mu.Unlock()
+	signal(r.p.news)
+	return true
 }
 
 // apply does what daemon's applier does in a resync.

@@ -28,6 +28,7 @@ type script func(s *scripted) error
 type scripted struct {
 	*wire.Session
 	control, log *wire.Reader
+	heard        func(*op.Op) // of what rest reads; may be nil
 }
 
 func (s *scripted) hear(k wire.Kind, v any) error { return hear(s.control, k, v) }
@@ -63,11 +64,18 @@ func (s *scripted) rest() error {
 		}
 	}()
 	for {
-		h, _, err := s.log.Next()
+		h, payload, err := s.log.Next()
 		if err != nil {
 			return nil
 		}
 		if h.Kind != wire.KindCommit {
+			if s.heard != nil {
+				var o op.Op
+				if err := wire.DecodeOp(h, payload, &o); err != nil {
+					return err
+				}
+				s.heard(&o)
+			}
 			if err := s.ack(wire.Ack{Applied: h.LSN, Durable: h.LSN, Offset: h.Offset}); err != nil {
 				return nil
 			}
@@ -84,6 +92,7 @@ type rig struct {
 	sets   []string      // decided, in order
 	events []string
 	decide func() error // nil: succeeds
+	forget bool         // a decision is called durable, and is not
 }
 
 func (r *rig) Decide(_ context.Context, set []op.NodeID, _ op.NodeID) error {
@@ -93,6 +102,9 @@ func (r *rig) Decide(_ context.Context, set []op.NodeID, _ op.NodeID) error {
 		if err := r.decide(); err != nil {
 			return err
 		}
+	}
+	if r.forget {
+		return nil
 	}
 	var names []string
 	for _, n := range set {
@@ -163,7 +175,7 @@ func newRig(t *testing.T, change func(*Config), run script) *rig {
 				end := context.AfterFunc(ctx, func() { s.Close() })
 				defer end()
 				// What a script runs into is the primary's answer to its lies.
-				_ = run(&scripted{s, wire.NewReader(s.Control()), wire.NewReader(s.Log())})
+				_ = run(&scripted{Session: s, control: wire.NewReader(s.Control()), log: wire.NewReader(s.Log())})
 			})
 		}
 	})
