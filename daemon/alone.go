@@ -68,10 +68,19 @@ func (a *alone) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack,
 
 // checkpoint is by what the changes move to the maps of all others: each of them
 // lacks them (RULES.md 2, Fold).
-func (a *alone) checkpoint(settle func() error) region.Checkpoint {
+//
+// failed hears of a sync that failed: the replica may have lost something then.
+// That the regions cannot be recorded says nothing of the replica; they are kept.
+func (a *alone) checkpoint(settle func() error, failed func(error)) region.Checkpoint {
 	return region.Checkpoint{
-		Settle:    settle,
-		Sync:      a.tree.Sync,
+		Settle: settle,
+		Sync: func() error {
+			err := a.tree.Sync()
+			if err != nil {
+				failed(err)
+			}
+			return err
+		},
 		Committed: func(op.LSN) bool { return true }, // by this node, the only one
 		Outside:   a.regions.Nodes,
 		Allowed:   func() bool { return a.Admit(context.Background()) == nil },

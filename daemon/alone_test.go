@@ -3,9 +3,13 @@ package daemon
 import (
 	"context"
 	"errors"
+	"syscall"
 	"testing"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
 )
 
 func TestAlone(t *testing.T) {
@@ -61,4 +65,51 @@ func TestAloneFenceWaits(t *testing.T) {
 		t.Error("the fence did not wait")
 	}
 	<-left
+}
+
+// failingDB is a database that fails.
+type failingDB struct{ database }
+
+func (failingDB) Update(func(*bolt.Tx) error) error { return syscall.EIO }
+
+// A checkpoint that fails says that the replica may have lost something only if
+// it was the replica that failed.
+func TestAloneCheckpointFails(t *testing.T) {
+	tr, err := tree.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	s := openStore(t, t.TempDir())
+	defer closeStore(t, s)
+	if err := s.Level([]op.NodeID{nodeB}, func(*State) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	a := newAlone(s.Regions(), tr)
+	ctx := t.Context()
+	if _, err := a.Commit(ctx, &op.Op{Kind: op.Write, Path: "f", Data: []byte("x")}, func() error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	var lost error
+	checkpoint := a.checkpoint(nil, func(err error) { lost = err })
+	whole := s.db.database
+	s.db.database = failingDB{whole}
+	for range 3 {
+		err = errors.Join(err, s.Regions().Checkpoint(checkpoint))
+	}
+	if !errors.Is(err, syscall.EIO) || lost != nil {
+		t.Errorf("regions cannot be recorded: %v; the replica has lost something: %v", err, lost)
+	}
+	s.db.database = whole
+	tr.Around = func(*op.Op, func() error) error { return syscall.ESTALE }
+	if _, err := a.Commit(ctx, &op.Op{Kind: op.Write, Path: "g", Data: []byte("x")}, func() error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	err = nil
+	for range 3 {
+		err = errors.Join(err, s.Regions().Checkpoint(checkpoint))
+	}
+	if !errors.Is(err, syscall.ESTALE) || !errors.Is(lost, syscall.ESTALE) {
+		t.Errorf("the replica cannot be synced: %v; lost: %v", err, lost)
+	}
 }

@@ -80,15 +80,20 @@ func (r *reign) watchDisk(ctx context.Context, files *fs.FS) {
 	}
 }
 
+// distrust notes that a sync of the replica has failed.
+func (n *node) distrust() {
+	n.store.doubted.Store(true)
+	if err := n.store.Update(func(s *State) error { s.Doubted = true; return nil }); err != nil {
+		n.log.Error("the disk has failed, and it cannot be recorded: verify after a restart", "error", err)
+	}
+}
+
 // reread has everybody see what the disk has: who reads the mount, and the
 // mirrors.
 func (r *reign) reread(ctx context.Context, files *fs.FS) {
 	n := r.node
 	n.store.Regions().Lost()
-	n.store.doubted.Store(true)
-	if err := n.store.Update(func(s *State) error { s.Doubted = true; return nil }); err != nil {
-		n.log.Error("the disk has failed, and it cannot be recorded: verify after a restart", "error", err)
-	}
+	n.distrust()
 	for {
 		err := n.store.believe(n.tree)
 		if err == nil {

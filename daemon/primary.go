@@ -147,12 +147,8 @@ func (r *reign) run(ctx context.Context, files mirror.Source) error {
 		return nil
 	}
 	settle := func() error { return files.FlushTimes(ctx) }
-	r.alone.regions.Checkpoints(ctx, r.node.cfg.Mirror.CheckpointEvery, r.alone.checkpoint(settle), func(err error) {
-		if disksFault(err) {
-			r.disk.failed(true, err)
-		}
-		r.node.kept(err)
-	})
+	failed := func(err error) { r.disk.failed(true, err) }
+	r.alone.regions.Checkpoints(ctx, r.node.cfg.Mirror.CheckpointEvery, r.alone.checkpoint(settle, failed), r.node.kept)
 	return nil
 }
 
@@ -220,9 +216,7 @@ func (r *reign) unmount(ctx context.Context, files *fs.FS) (lazy bool, err error
 // mirror in sync.
 func (r *reign) drain(ctx context.Context) error {
 	if err := r.node.tree.Sync(); err != nil {
-		if recorded := r.node.store.Update(func(s *State) error { r.node.store.doubt(s, err); return nil }); recorded != nil {
-			r.node.log.Error("the disk has failed, and it cannot be recorded: verify after a restart", "error", recorded)
-		}
+		r.node.distrust()
 		return fmt.Errorf("sync the replica: %w", err)
 	}
 	if r.log == nil {

@@ -41,8 +41,15 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 		return err
 	}
 	resume := a.Resume != nil && a.Resume.Line == l.cfg.Line && p.resumeAt(a.Resume.LSN)
-	if !resume || !a.InSync {
-		if err := l.expel(ctx, a.Node, "it came back without its session"); err != nil {
+	why := ""
+	switch {
+	case !resume:
+		why = "it came back without its session"
+	case !a.InSync:
+		why = "it has left the set by itself" // and its goodbye was not heard
+	}
+	if why != "" {
+		if err := l.expel(ctx, a.Node, why); err != nil {
 			return err
 		}
 	}

@@ -131,9 +131,6 @@ func (n *Node) Running() bool {
 	}
 }
 
-// Done is closed when the node's last run has ended.
-func (n *Node) Done() <-chan struct{} { return n.run.done() }
-
 // PID returns the process that the node runs in.
 func (n *Node) PID() int { return n.run.pid() }
 
