@@ -68,9 +68,8 @@ func (s *session) answer(level *progress, refusal *wire.Refusal) *wire.Answer {
 	return a
 }
 
-// begin records what has to be durable before the first frame. For a resync
-// that is one transaction: the epoch, 'not in sync' and what goes with them
-// (RULES.md 7, EpochPersist, MemberFirst, ArchiveDurable).
+// begin makes this node ready for the first frame: for a resumed session from
+// where it stopped, for any other by a resync.
 func (s *session) begin(ctx context.Context, level *progress, b *wire.Begin) error {
 	h, r := &s.hello, s.r
 	st := r.cfg.Store.Get()
@@ -78,28 +77,7 @@ func (s *session) begin(ctx context.Context, level *progress, b *wire.Begin) err
 	if b.Resume && from == nil {
 		return protocolError("it resumes a session that was not offered")
 	}
-	var was bool
-	err := r.cfg.Store.Update(func(st *State) error {
-		epoch := h.Line.Epoch
-		if epoch.Compare(st.Epoch) < 0 {
-			return higherEpoch(st, h.Name)
-		}
-		was = st.InSync
-		st.Policy, st.Set = b.Policy, b.Policy.Set
-		st.PrimaryName, st.PrimaryHeard = h.Name, time.Now().UTC()
-		st.Stopped = nil
-		if b.Resume {
-			// It is known now; the entry itself comes in the stream.
-			if st.InSync && !slices.Contains(b.Policy.Set, st.Node) {
-				st.InSync, st.Reason = false, "expelled by "+h.Name
-			}
-			return nil
-		}
-		st.Volume, st.Role, st.Adopts = h.Volume, Mirror, false
-		st.InSync, st.Reason = false, "resync with "+h.Name
-		st.See(epoch, h.Next, time.Now().UTC())
-		return nil
-	})
+	was, err := s.record(b)
 	if err != nil {
 		return err
 	}
@@ -140,6 +118,36 @@ func (s *session) begin(ctx context.Context, level *progress, b *wire.Begin) err
 	}
 	r.cfg.Changed()
 	return nil
+}
+
+// record takes down what has to be durable before the first frame. For a resync
+// that is one transaction: the epoch, 'not in sync' and what goes with them
+// (RULES.md 7, EpochPersist, MemberFirst, ArchiveDurable). It returns whether this
+// mirror was in sync until then.
+func (s *session) record(b *wire.Begin) (was bool, err error) {
+	h := &s.hello
+	err = s.r.cfg.Store.Update(func(st *State) error {
+		epoch := h.Line.Epoch
+		if epoch.Compare(st.Epoch) < 0 {
+			return higherEpoch(st, h.Name)
+		}
+		was = st.InSync
+		st.Policy, st.Set = b.Policy, b.Policy.Set
+		st.PrimaryName, st.PrimaryHeard = h.Name, time.Now().UTC()
+		st.Stopped = nil
+		if b.Resume {
+			// It is known now; the entry itself comes in the stream.
+			if st.InSync && !slices.Contains(b.Policy.Set, st.Node) {
+				st.InSync, st.Reason = false, "expelled by "+h.Name
+			}
+			return nil
+		}
+		st.Volume, st.Role, st.Adopts = h.Volume, Mirror, false
+		st.InSync, st.Reason = false, "resync with "+h.Name
+		st.See(epoch, h.Next, time.Now().UTC())
+		return nil
+	})
+	return was, err
 }
 
 // settle prepares the replica for a resync, which may change anything in it.
