@@ -13,14 +13,14 @@ import (
 // acknowledged to a lower epoch (RULES.md 14, FenceOthers). In between, agree
 // (nil: yes) sees the state that the ended session left, which may know a
 // smaller set than an earlier answer said; it runs inside the transaction and
-// uses neither Store nor Receiver. After its error nothing is recorded and the
-// session may resume. The in-sync flag stays as it is. An epoch that is
-// not higher is refused with code higher_epoch.
+// uses neither Store nor Receiver. After its error nothing is recorded: the
+// session may resume, and what may be forgotten is as before. The in-sync flag
+// stays as it is. An epoch that is not higher is refused with code higher_epoch.
 func (r *Receiver) Fence(ctx context.Context, epoch op.Epoch, agree func(State) error) error {
 	r.fencing.Lock()
 	defer r.fencing.Unlock()
 	r.mu.Lock()
-	r.floor, r.settled = epoch, false
+	r.floor = epoch
 	s := r.current
 	r.mu.Unlock()
 	defer func() {
@@ -50,6 +50,9 @@ func (r *Receiver) Fence(ctx context.Context, epoch op.Epoch, agree func(State) 
 	}); err != nil {
 		return err
 	}
+	r.mu.Lock()
+	r.settled = false
+	r.mu.Unlock()
 	r.cfg.Changed()
 	return nil
 }

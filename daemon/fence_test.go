@@ -17,6 +17,9 @@ func TestFence(t *testing.T) {
 
 	no := errors.New("not with this set")
 	if err := g.recv.Fence(t.Context(), higher, func(s State) error {
+		if g.recv.mayForget() {
+			t.Error("regions may be forgotten meanwhile")
+		}
 		g.recv.mu.Lock()
 		defer g.recv.mu.Unlock()
 		if g.recv.current != nil || !s.InSync {
@@ -31,6 +34,9 @@ func TestFence(t *testing.T) {
 	h.Next = 3
 	self := g.store.Get().Node
 	q := g.start(h, true, self)
+	if !g.recv.mayForget() {
+		t.Error("nothing is forgotten after a claim that was refused")
+	}
 
 	if err := g.recv.Fence(t.Context(), higher, nil); err != nil {
 		t.Fatal(err)
@@ -38,6 +44,9 @@ func TestFence(t *testing.T) {
 	q.ended()
 	if st := g.store.Get(); st.Epoch != higher || !st.InSync || !st.ArchiveUntilJoined {
 		t.Errorf("fenced: %+v", st)
+	}
+	if g.recv.mayForget() {
+		t.Error("a fenced mirror forgets regions")
 	}
 	if a := g.connect().greet(h); a.Refusal == nil || a.Refusal.Code != wire.CodeHigherEpoch || a.Refusal.Epoch != higher {
 		t.Errorf("the deposed primary hears %+v", a.Refusal)

@@ -76,7 +76,7 @@ type Receiver struct {
 	mu      sync.Mutex    // guards all below; no I/O but a look at the replica under it
 	current *session      // being greeted, running or ending
 	level   *progress     // what the last session left to resume from; nil: nothing
-	floor   op.Epoch      // while Fence works: no lower epoch is greeted
+	floor   op.Epoch      // while Fence works: no lower epoch is greeted, and nothing is forgotten
 	closed  *wire.Refusal // once Stop or Detach was called: the answer to every hello
 	// settled: this process has joined, or resumed as a member, and has not begun a
 	// resync since. Only then hot regions may be forgotten (RULES.md 4,
@@ -283,5 +283,5 @@ func (r *Receiver) joined() {
 func (r *Receiver) mayForget() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.settled
+	return r.settled && r.floor == op.Epoch{}
 }
