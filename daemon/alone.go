@@ -34,8 +34,8 @@ func (a *alone) Admit(context.Context) error {
 
 // newAlone returns the Committer of a reign without mirrors. Where no node has a
 // map here a later mirror is compared as a whole, and nothing need be recorded.
-func newAlone(regions *region.Store, t *tree.Tree) *alone {
-	a := &alone{tree: t, look: mirror.Look(t)}
+func newAlone(regions *region.Store, t *tree.Tree, travels func(path string) bool) *alone {
+	a := &alone{tree: t, look: mirror.Look(t, travels)}
 	if len(regions.Nodes()) > 0 {
 		a.regions = regions
 		regions.Restart(1)

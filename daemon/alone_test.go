@@ -85,7 +85,7 @@ func TestAloneCheckpointFails(t *testing.T) {
 	if err := s.Level([]op.NodeID{nodeB}, func(*State) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	a := newAlone(s.Regions(), tr)
+	a := newAlone(s.Regions(), tr, nil)
 	ctx := t.Context()
 	if _, err := a.Commit(ctx, &op.Op{Kind: op.Write, Path: "f", Data: []byte("x")}, func() error { return nil }); err != nil {
 		t.Fatal(err)

@@ -83,7 +83,7 @@ type stopReason struct{ err error }
 
 func newApplier(s *session, at progress, resumed bool) *applier {
 	a := &applier{
-		store: s.r.cfg.Store, regions: s.r.cfg.Store.Regions(), tree: s.r.cfg.Tree, look: mirror.Look(s.r.cfg.Tree), self: s.r.cfg.Store.Get().Node,
+		store: s.r.cfg.Store, regions: s.r.cfg.Store.Regions(), tree: s.r.cfg.Tree, look: mirror.Look(s.r.cfg.Tree, nil), self: s.r.cfg.Store.Get().Node,
 		sender:  s.hello.Node,
 		conn:    hearing{s.wire.Log(), s.heard},
 		primary: s.hello.Name, log: s.r.cfg.Logger,

@@ -110,7 +110,11 @@ func (n *node) reign(ctx context.Context, t term) (err error) {
 func (r *reign) committer(t term) (fs.Committer, error) {
 	n := r.node
 	if len(t.peers) == 0 {
-		r.alone = newAlone(n.store.Regions(), n.tree)
+		travels, err := mirror.Travels(n.cfg.Mirror.Rules)
+		if err != nil {
+			return nil, err
+		}
+		r.alone = newAlone(n.store.Regions(), n.tree, travels)
 		return r.alone, nil
 	}
 	s, cfg := n.store.Get(), n.cfg.Mirror.config(t.peers)

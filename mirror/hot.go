@@ -7,6 +7,7 @@ import (
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
+	"golang.org/x/sys/unix"
 )
 
 // heat records what o is about to change, before the change (RULES.md 1,
@@ -20,11 +21,18 @@ func (l *Log) heat(o *op.Op) (region.Ticket, error) {
 }
 
 // Look is how a replica tells what stands at a path, for what an op is about to
-// change.
-func Look(t *tree.Tree) region.Look {
+// change. travels reports whether mirrors know a path; nil: all of them.
+func Look(t *tree.Tree, travels func(path string) bool) region.Look {
 	return func(path string) (region.Stat, error) {
 		st, err := t.Stat(path)
-		return region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size, Ino: st.Ino}, err
+		if err != nil {
+			return region.Stat{}, err
+		}
+		found := region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size, Ino: st.Ino, Local: travels != nil && !travels(path)}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			found.Names = func(most int) []string { return t.SomeNames(path, most) }
+		}
+		return found, nil
 	}
 }
 

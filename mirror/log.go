@@ -111,7 +111,7 @@ func New(cfg Config) (*Log, error) {
 	l := &Log{
 		cfg:      cfg,
 		rules:    rules,
-		look:     Look(cfg.Tree),
+		look:     Look(cfg.Tree, rules.mirrored),
 		sync:     newInSync(cfg.Set, cfg.MinInSync, shortage),
 		start:    time.Now(),
 		ring:     newRing(cfg.RingBytes),

@@ -38,6 +38,15 @@ func newRules(standard Level, list []Rule) (*rules, error) {
 	return r, nil
 }
 
+// Travels returns what reports whether mirrors know a path, by rules.
+func Travels(list []Rule) (func(path string) bool, error) {
+	r, err := newRules(SyncOp, list)
+	if err != nil {
+		return nil, err
+	}
+	return r.mirrored, nil
+}
+
 // Local returns what reports whether any of the patterns, as in rules that say
 // SyncLocal, matches a path.
 func Local(patterns []string) (func(path string) bool, error) {
@@ -45,11 +54,11 @@ func Local(patterns []string) (func(path string) bool, error) {
 	for _, p := range patterns {
 		list = append(list, Rule{Match: p, Sync: SyncLocal})
 	}
-	r, err := newRules(SyncOp, list)
+	travels, err := Travels(list)
 	if err != nil {
 		return nil, err
 	}
-	return func(path string) bool { return !r.mirrored(path) }, nil
+	return func(path string) bool { return !travels(path) }, nil
 }
 
 // CheckRule returns an error that says what is wrong with a rule.

@@ -124,6 +124,21 @@ func (t *Tree) Names(path string) ([]Entry, error) {
 	return entries, nil
 }
 
+// SomeNames returns up to most names in a directory, in no order. One that
+// cannot be read has none.
+func (t *Tree) SomeNames(path string, most int) []string {
+	f, err := t.openList(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(most)
+	if err != nil {
+		return nil
+	}
+	return names
+}
+
 // openList opens a directory for reading its entries. Like all reading here,
 // and unlike a user's, it leaves the time of last access alone.
 func (t *Tree) openList(path string) (*os.File, error) {

@@ -222,7 +222,7 @@ func (s *side) suspect(other op.NodeID) []region.Mark {
 }
 
 func (s *side) look(path string) (region.Stat, error) {
-	st, err := mirror.Look(s.tree)(path)
+	st, err := mirror.Look(s.tree, nil)(path)
 	if err == nil && s.broken.look != nil {
 		st = s.broken.look(st)
 	}

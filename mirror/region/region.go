@@ -9,7 +9,7 @@
 //	place.go    the units of a set, by path
 //	set.go      a bounded set of regions
 //	touch.go    which of them an op is about to change
-//	kin.go      names that are of one file
+//	kin.go      names that are of one file; twin.go where another may be
 //	hotset.go   those that are being changed, by generations
 //	store.go    hot set and stale maps, in memory and on disk
 //	record.go   their form on disk

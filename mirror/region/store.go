@@ -26,6 +26,7 @@ type Store struct {
 	hot   hotSet
 	stale map[op.NodeID]*Set
 	batch *batch // marks that wait to be recorded; nil: none
+	alike pair   // where a file's other name was found last
 	lost  bool   // the replica could not be synced: nothing is forgotten any more
 }
 
@@ -115,18 +116,29 @@ func (s *Store) Begin(o *op.Op, look Look) (Ticket, error) {
 }
 
 // survivor returns the mark of a file that keeps other names than the one that
-// goes. By one of them a repair finds all. Where none is known any file may be
+// goes. By one of them a repair finds all. Where none is found any file may be
 // meant.
 func (s *Store) survivor(t *touched, look Look) Mark {
 	s.mu.Lock()
 	names := slices.Collect(s.hot.kin.of(t.left))
+	whole, alike := s.hot.Touch(Everything, s.hot.gen), s.alike
 	s.mu.Unlock()
 	for _, other := range names {
-		if st, err := look(other); err == nil && st.Ino == t.ino {
-			return Mark{Path: other, To: End}
+		if st, err := look(other); err == nil && st.Ino == t.ino && !st.Local {
+			return allOf(other, st)
 		}
 	}
-	return Everything
+	if whole {
+		return Everything // there is no need to search
+	}
+	other, st := alike.twin(t.left, t.ino, look)
+	if other == "" {
+		return Everything
+	}
+	s.mu.Lock()
+	s.alike = alike
+	s.mu.Unlock()
+	return allOf(other, st)
 }
 
 // Leave says that the op has taken effect at position at, or, with 0, that it

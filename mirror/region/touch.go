@@ -15,6 +15,10 @@ type Stat struct {
 	Links uint32 // names
 	Size  int64  // bytes
 	Ino   uint64
+	Local bool // mirrors do not know this name
+	// Names returns some of the names in a directory, so many at most. It may be
+	// nil.
+	Names func(most int) []string
 }
 
 // maxTouched is how many marks one op makes at most.
@@ -54,10 +58,20 @@ func (t *touched) moved(path string, of Stat) {
 	case unix.S_IFDIR:
 		t.add(Mark{Path: path, Scope: Tree})
 	case unix.S_IFREG:
-		if of.Size > op.RegionSize { // otherwise the directory's mark covers it
-			t.add(Mark{Path: path, To: End})
+		if m := allOf(path, of); m.Scope == Object { // otherwise the directory's mark covers it
+			t.add(m)
 		}
 	}
+}
+
+// allOf marks all of a file. The mark of its directory covers a small one: what
+// is behind its end is a hole.
+func allOf(path string, of Stat) Mark {
+	if of.Size <= op.RegionSize {
+		dir, _ := op.SplitPath(path)
+		return Mark{Path: dir, Scope: Entries}
+	}
+	return Mark{Path: path, To: End}
 }
 
 // touch returns what o is about to change, as a comparison would have to look
