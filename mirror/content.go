@@ -33,6 +33,13 @@ func (r *resync) lookAtData(ctx context.Context, h half) error {
 	if err := r.content(ctx, first, false); err != nil {
 		return err
 	}
+	if first.holes {
+		r.log.mu.Lock()
+		for _, t := range h.tasks {
+			r.p.pending.sentHoles(t.path)
+		}
+		r.log.mu.Unlock()
+	}
 	r.looked(h)
 	return nil
 }

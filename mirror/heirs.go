@@ -7,6 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// heir is what becomes pending because of an op.
+type heir struct {
+	path string
+	want
+}
+
 // heirs returns what becomes pending because of o, beyond what follow makes so:
 // an op says one name of a file, and what is pending may be another. It is
 // called before o is applied, with the caller's locks.
@@ -15,43 +21,67 @@ import (
 //     pending, and nobody knows them: they are searched for.
 //   - A copy from a file with several names may be from what is pending under
 //     another name.
-func (l *Log) heirs(o *op.Op) ([]string, error) {
-	path := o.Path
+//   - Data that moves within such a file, or is written where just its holes are
+//     looked at, becomes pending by the name that is said.
+func (l *Log) heirs(o *op.Op) ([]heir, error) {
 	switch {
-	case o.Kind == op.Unlink, o.Kind == op.CopyRange:
+	case o.Kind == op.Unlink:
+		return l.left(o.Path)
 	case o.Kind == op.Rename && o.Arg&unix.RENAME_EXCHANGE == 0:
-		path = o.Path2
-	default:
+		return l.left(o.Path2)
+	case !o.Kind.Data() || !l.unlevel(func(p *pending) bool { return !p.empty() }):
 		return nil, nil
 	}
-	if !l.unlevel(path, o.Kind == op.CopyRange) {
+	var heirs []heir
+	fills := l.unlevel((*pending).fills)
+	switch {
+	case o.Kind == op.CopyRange && l.tied(o.Path):
+		heirs = append(heirs, heir{o.Path2, want{whole: true}})
+	case o.Kind == op.CopyRange && fills && l.tied(o.Path2):
+		heirs = append(heirs, heir{o.Path2, want{data: []span{aligned(o.Off2, o.Off2+o.Len)}}})
+	case shifts(o) && l.tied(o.Path):
+		heirs = append(heirs, heir{o.Path, shifted(o)})
+	case o.Kind == op.Fallocate && fills && l.tied(o.Path):
+		heirs = append(heirs, heir{o.Path, want{data: []span{aligned(o.Off, o.Off+o.Len)}}})
+	case o.Kind == op.Write && fills && l.tied(o.Path):
+		heirs = append(heirs, heir{o.Path, want{data: []span{aligned(o.Off, o.Off+int64(len(o.Data)))}}})
+	}
+	return heirs, nil
+}
+
+// left returns the names of a file that loses one which is pending.
+func (l *Log) left(path string) (heirs []heir, err error) {
+	if !l.unlevel(func(p *pending) bool { return p.covers(path) }) {
 		return nil, nil
 	}
 	st, err := l.cfg.Tree.Stat(path)
-	if err != nil || st.Nlink < 2 || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+	if err != nil || !hasNames(&st) {
 		return nil, nil // the op itself will hear of an error
 	}
-	if o.Kind == op.CopyRange {
-		return []string{o.Path2}, nil
-	}
-	var names []string
 	err = l.cfg.Tree.Aliases(func(ino uint64) bool { return ino == st.Ino }, func(name string, _ uint64) error {
-		names = append(names, name)
+		heirs = append(heirs, heir{name, want{whole: true}})
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("search for other names of %q: %w", path, err)
 	}
-	return names, nil
+	return heirs, nil
 }
 
-// unlevel reports whether path is pending for any mirror, or, if any is set,
-// anything at all.
-func (l *Log) unlevel(path string, any bool) bool {
+// tied reports whether a file has other names.
+func (l *Log) tied(path string) bool {
+	st, err := l.cfg.Tree.Stat(path)
+	return err == nil && hasNames(&st)
+}
+
+func hasNames(st *unix.Stat_t) bool { return st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR }
+
+// unlevel reports whether what is pending for any mirror is so.
+func (l *Log) unlevel(is func(*pending) bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range l.peers {
-		if p.pending != nil && (p.pending.covers(path) || any && !p.pending.empty()) {
+		if p.pending != nil && is(p.pending) {
 			return true
 		}
 	}
@@ -59,7 +89,7 @@ func (l *Log) unlevel(path string, any bool) bool {
 }
 
 // inherit makes heirs pending.
-func (l *Log) inherit(heirs []string) {
+func (l *Log) inherit(heirs []heir) {
 	if len(heirs) == 0 {
 		return
 	}
@@ -69,8 +99,8 @@ func (l *Log) inherit(heirs []string) {
 		if p.pending == nil || p.pending.empty() {
 			continue
 		}
-		for _, path := range heirs {
-			p.pending.mark(path)
+		for _, h := range heirs {
+			p.pending.want(h.path, h.want)
 		}
 	}
 }

@@ -22,7 +22,7 @@
 //	pending.go  what it still has to look at; progress.go how much that is
 //	surface.go  what is put and compared of an object; content.go a file's data
 //	survey.go   many small objects at once
-//	links.go    files with several names; heirs.go when one of these goes
+//	links.go    files with several names; heirs.go ops by a name that is not pending
 //
 // All replicas:
 //

@@ -28,6 +28,11 @@ type pair struct {
 	// listed is called when a directory has been listed, before its children are
 	// looked at, and surveyed after that; nil: nothing happens then
 	listed, surveyed func()
+
+	theirs *region.Store // what the mirror records; nil: nothing
+	cutAt  int           // the session ends when the mirror has applied so many ops; 0: not
+	wasCut bool
+	stop   func() // ends the session
 }
 
 // FlushTimes has nothing to do: nothing is put off.
@@ -84,9 +89,13 @@ func (r *pair) do(o *op.Op) error { return r.a.Apply(o) }
 
 // live makes a change that goes to the mirror.
 func (r *pair) live(o *op.Op) error {
+	return r.make(o, func() error { return r.a.Apply(o) })
+}
+
+func (r *pair) make(o *op.Op, apply func() error) error {
 	r.order.Lock()
 	defer r.order.Unlock()
-	_, err := r.Commit(r.t.Context(), o, func() error { return r.a.Apply(o) })
+	_, err := r.Commit(r.t.Context(), o, apply)
 	return err
 }
 
@@ -100,7 +109,7 @@ func (r *pair) resync(marks []region.Mark, writes func()) Progress {
 		r.p.pending.add(m)
 	}
 	r.p.resync = &Progress{}
-	r.sent = nil
+	r.sent, r.wasCut = nil, false
 	run := &resync{p: r.p, log: r.Log, began: time.Now(), links: newLinks()}
 	run.count(r.t.Context(), r.p.pending.tasks())
 	r.finish(run, writes)
@@ -109,15 +118,17 @@ func (r *pair) resync(marks []region.Mark, writes func()) Progress {
 
 // finish goes on with a resync until nothing is pending, while writes is run.
 func (r *pair) finish(run *resync, writes func()) {
-	for first := true; (first || !r.p.pending.empty()) && !r.t.Failed(); first = false {
+	for first := true; (first || !r.p.pending.empty()) && !r.t.Failed() && !r.wasCut; first = false {
 		ctx, stop := context.WithCancel(r.t.Context())
+		session, end := context.WithCancel(ctx)
+		r.stop = end
 		var mirror, others sync.WaitGroup
 		mirror.Go(func() { r.mirror(ctx) })
 		if first && writes != nil {
 			others.Go(writes)
 		}
 		others.Go(func() {
-			if err := run.run(ctx); err != nil {
+			if err := run.run(session); err != nil && session.Err() == nil {
 				r.t.Errorf("resync: %v", err)
 			}
 		})
@@ -144,6 +155,9 @@ func (r *pair) mirror(ctx context.Context) {
 // take has the mirror apply what comes next, about so many bytes. It reports
 // whether there was anything.
 func (r *pair) take(bytes int) bool {
+	if r.wasCut {
+		return false
+	}
 	r.mu.Lock()
 	run, next, ok := r.ring.read(r.p.cursor, r.p.bit, bytes)
 	if ok {
@@ -163,6 +177,14 @@ func (r *pair) take(bytes int) bool {
 		if err := wire.DecodeOp(h, payload, &o); err != nil {
 			panic(err)
 		}
+		if r.cutAt > 0 && len(r.sent) == r.cutAt {
+			r.wasCut = true
+			r.stop()
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			run.unpin()
+			return false
+		}
 		r.apply(h.LSN, &o)
 		last = h
 	}
@@ -179,6 +201,13 @@ func (r *pair) apply(lsn op.LSN, o *op.Op) {
 	kept := *o
 	kept.Data = nil
 	r.sent = append(r.sent, &kept)
+	if r.theirs != nil {
+		ticket, err := r.theirs.Begin(o, Look(r.b, nil))
+		if err != nil {
+			panic(err)
+		}
+		defer ticket.Leave(lsn)
+	}
 	report := wire.Report{LSN: lsn, Path: []byte(o.Path)}
 	var err error
 	switch {

@@ -19,6 +19,7 @@ type pending struct {
 	items map[string]*item
 	queue []string // paths to begin with; may name some that are gone from items
 	wide  int      // items that stand for more than their own path
+	holes int      // items that want holes, and these have not been sent
 	// below counts the items under each directory, so that a rename need not
 	// look at all of them.
 	below map[string]int
@@ -32,6 +33,8 @@ type item struct {
 	todo   want // the part of it that has yet to be looked at
 	queued bool
 	marks  int
+	// holesSent: where the holes are has been sent since they were last wanted.
+	holesSent bool
 }
 
 // want says what of an object has to be looked at. Its attributes always have.
@@ -150,6 +153,10 @@ func (p *pending) want(path string, w want) {
 	if w.wide() && !i.all.wide() {
 		p.wide++
 	}
+	if w.holes && (!i.all.holes || i.holesSent) {
+		p.holes++
+		i.holesSent = false
+	}
 	i.all, i.todo = i.all.and(w), i.todo.and(w)
 	p.enqueue(path, i)
 }
@@ -195,7 +202,10 @@ func (p *pending) next() (t task, ok bool) {
 // requeue makes all that is pending be looked at again.
 func (p *pending) requeue() {
 	for path, i := range p.items {
-		i.todo = i.all
+		if i.todo = i.all; i.holesSent {
+			p.holes++
+			i.holesSent = false
+		}
 		p.enqueue(path, i)
 	}
 }
@@ -210,6 +220,9 @@ func (p *pending) done(t task) {
 func (p *pending) remove(path string, i *item) {
 	if i.all.wide() {
 		p.wide--
+	}
+	if i.all.holes && !i.holesSent {
+		p.holes--
 	}
 	delete(p.items, path)
 	p.count(path, -1)
@@ -277,6 +290,9 @@ func (p *pending) follow(o *op.Op) {
 	case op.Write:
 		p.fill(o.Path, o.Off, int64(len(o.Data)))
 	case op.Fallocate:
+		if shifts(o) && p.covers(o.Path) {
+			p.want(o.Path, shifted(o))
+		}
 		p.fill(o.Path, o.Off, o.Len)
 	}
 }
@@ -288,7 +304,35 @@ func (p *pending) follow(o *op.Op) {
 func (p *pending) fill(path string, off, n int64) {
 	dir, _ := op.SplitPath(path)
 	i, d := p.items[path], p.items[dir]
-	if i != nil && i.all.holes || d != nil && d.all.wide() {
-		p.want(path, want{data: []span{aligned(off, off+n)}})
+	w := want{data: []span{aligned(off, off+n)}}
+	switch {
+	case d != nil && d.all.wide(), i != nil && i.all.holes && !i.holesSent:
+		p.want(path, w)
+	case i != nil && i.all.holes:
+		// What was compared is equal but for what the mirror has yet to say. Should
+		// the session break before, it is wanted.
+		i.all = i.all.and(w)
 	}
 }
+
+// sentHoles says that where the holes of a file are has been sent. Who writes to
+// it all the time would otherwise keep it pending for ever.
+func (p *pending) sentHoles(path string) {
+	if i := p.items[path]; i != nil && i.all.holes && !i.todo.holes && !i.holesSent {
+		p.holes--
+		i.holesSent = true
+	}
+}
+
+// fills reports whether the range of a write may have to become pending: see
+// fill.
+func (p *pending) fills() bool { return p.wide > 0 || p.holes > 0 }
+
+// shifts reports whether o moves all data behind its place: what is not level
+// there does not stay in the ranges that are pending (RULES.md 16, MoveMarks).
+func shifts(o *op.Op) bool {
+	return o.Kind == op.Fallocate && o.Arg&(unix.FALLOC_FL_COLLAPSE_RANGE|unix.FALLOC_FL_INSERT_RANGE) != 0
+}
+
+// shifted is what has to be looked at after that.
+func shifted(o *op.Op) want { return want{data: []span{aligned(o.Off, region.End)}} }

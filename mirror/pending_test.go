@@ -165,6 +165,43 @@ func TestMarkedAgainWhileLookedAt(t *testing.T) {
 	}
 }
 
+// Once the holes of a file have been sent who writes to it does not keep it
+// pending. After a broken session what was written is looked at all the same.
+func TestHolesSent(t *testing.T) {
+	p := newPending()
+	write := &op.Op{Kind: op.Write, Path: "f", Off: 5 * op.RegionSize, Data: []byte("x")}
+	for _, broken := range []bool{false, true} {
+		p.want("f", small)
+		first, _ := p.next()
+		p.follow(write)
+		if p.done(first); p.empty() {
+			t.Fatal("what was written before is not pending")
+		}
+		again, ok := p.next()
+		if !ok || len(again.data) != 1 {
+			t.Fatalf("then %+v is pending", again)
+		}
+		p.sentHoles("f")
+		if p.fills() {
+			t.Error("holes are still to be sent")
+		}
+		p.follow(write)
+		if broken {
+			p.requeue()
+			if !p.fills() {
+				t.Error("holes are not sent again")
+			}
+			again, _ = p.next()
+			if want := []span{{0, op.RegionSize}, {5 * op.RegionSize, 6 * op.RegionSize}}; !again.holes || !slices.Equal(again.data, want) {
+				t.Errorf("after the session %+v is pending", again)
+			}
+		}
+		if p.done(again); !p.empty() || p.fills() {
+			t.Fatalf("left behind: %+v", p)
+		}
+	}
+}
+
 func TestRequeue(t *testing.T) {
 	p := newPending()
 	p.mark("a")

@@ -25,7 +25,7 @@ import (
 //
 // SEED=n repeats a round, ROUNDS=n makes as many.
 func TestEveryDifferenceIsMarked(t *testing.T) {
-	rounds := 100
+	rounds := 40
 	if n, err := strconv.Atoi(os.Getenv("ROUNDS")); err == nil {
 		rounds = n
 	}
@@ -110,7 +110,8 @@ type nodes struct {
 // apart plays one round and returns what is not marked.
 func apart(t *testing.T, seed uint64, m mutant) []string {
 	t.Helper()
-	dir, err := os.MkdirTemp(scratch(t, seed), "cover")
+	under, memory := scratch(t, seed)
+	dir, err := os.MkdirTemp(under, "cover")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +120,7 @@ func apart(t *testing.T, seed uint64, m mutant) []string {
 	n := &nodes{Rand: r, t: t, live: true, member: true}
 	still := r.IntN(2) == 0
 	n.a, n.b = newSide(t, filepath.Join(dir, "a"), 1, r, still, m), newSide(t, filepath.Join(dir, "b"), 2, r, still, m)
+	n.a.ops.Memory, n.b.ops.Memory = memory, memory
 	defer n.a.close()
 	defer n.b.close()
 	n.begin(r.IntN(100))
@@ -163,12 +165,11 @@ func (n *nodes) only() {
 
 // scratch is where a round has its files: most in memory, which is fast, some on
 // a disk, which has more kinds of fallocate.
-func scratch(t *testing.T, seed uint64) string {
-	const memory = "/dev/shm"
-	if _, err := os.Stat(memory); err == nil && seed%16 > 0 {
-		return memory
+func scratch(t *testing.T, seed uint64) (dir string, memory bool) {
+	if _, err := os.Stat("/dev/shm"); err == nil && seed%16 > 0 {
+		return "/dev/shm", true
 	}
-	return t.TempDir()
+	return t.TempDir(), false
 }
 
 func newSide(t *testing.T, dir string, id op.NodeID, r *rand.Rand, still bool, m mutant) *side {

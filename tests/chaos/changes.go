@@ -23,6 +23,9 @@ type Changes struct {
 	// Only are the kinds that it makes as long as it finds something for them; none
 	// means all.
 	Only []op.Kind
+	// Memory says that Tree is on a tmpfs. That moves no ranges, and what was
+	// allocated there is a hole until somebody reads it.
+	Memory bool
 
 	more []*op.Op // of a burst
 }
@@ -194,7 +197,11 @@ func (c *Changes) rename() *op.Op {
 
 func (c *Changes) fallocate(o *op.Op) *op.Op {
 	o.Off, o.Len = c.place()&^4095, max(c.place()&^4095, 4096)
-	switch c.IntN(6) {
+	sort := c.IntN(6)
+	if c.Memory {
+		sort = 5
+	}
+	switch sort {
 	case 0:
 		o.Arg, o.Len = unix.FALLOC_FL_ZERO_RANGE, min(o.Len, 1<<20)
 	case 1:
