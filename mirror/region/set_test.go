@@ -270,6 +270,22 @@ func TestMarksAreJoined(t *testing.T) {
 	}
 }
 
+// What two sets have is looked at once, and what lies in a tree with that.
+func TestTwoSets(t *testing.T) {
+	file := func(path string, from, to int64) Mark { return Mark{Path: path, From: from * Extent, To: to * Extent} }
+	one := setOf(Mark{Path: "d", Scope: Tree}, Mark{Path: "e", Scope: Entries}, file("f", 0, 2), Mark{Path: "g"}, Mark{Path: "x/y", Scope: Tree})
+	two := setOf(Mark{Path: "d", Scope: Tree}, Mark{Path: "e", Scope: Entries}, file("f", 1, 3), Mark{Path: "g"}, Mark{Path: "x/y"},
+		Mark{Path: "d/e", Scope: Tree}, file("d/e/f", 0, 1), Mark{Path: "d-e"}, Mark{Path: "x", Scope: Children})
+	want := []Mark{{Path: "d", Scope: Tree}, {Path: "d-e"}, {Path: "e", Scope: Entries}, file("f", 0, 3), {Path: "g"}, {Path: "x", Scope: Children}, {Path: "x/y", Scope: Tree}}
+	if got := marksOf(topmost(append(one.list(), two.list()...))); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	everything := setOf(Everything)
+	if got := marksOf(topmost(append(two.list(), everything.list()...))); !slices.Equal(got, []Mark{Everything}) {
+		t.Errorf("%v", got)
+	}
+}
+
 // Marks covers every unit, in whatever order they came.
 func TestMarksCoverAll(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))

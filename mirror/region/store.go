@@ -251,11 +251,7 @@ func (s *Store) Suspect(n op.NodeID) []Mark {
 	}
 	units := append(s.hot.list(), m.list()...)
 	s.mu.Unlock()
-	all := NewSet()
-	for _, m := range marksOf(units) {
-		all.Add(m)
-	}
-	return all.Marks()
+	return marksOf(topmost(units))
 }
 
 // Lacks adds to the map of n and returns when that is recorded. Of an unknown

@@ -84,8 +84,32 @@ func (u unit) mark() Mark {
 	return Mark{Path: u.path, Scope: Tree}
 }
 
-// marksOf returns the regions of units, sorted, with data that lies side by side
-// in one.
+// topmost returns the units that do not lie in the tree of another one.
+func topmost(units []unit) []unit {
+	trees := make(map[string]bool)
+	for _, u := range units {
+		if u.kind == tree {
+			trees[u.path] = true
+		}
+	}
+	if len(trees) == 0 {
+		return units
+	}
+	return slices.DeleteFunc(units, func(u unit) bool {
+		if u.kind != tree && trees[u.path] {
+			return true
+		}
+		for u.path != op.Root {
+			if u.path, _ = op.SplitPath(u.path); trees[u.path] {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// marksOf returns the regions of units, each once, sorted, with data that lies
+// side by side in one.
 func marksOf(units []unit) []Mark {
 	all := make([]Mark, 0, len(units))
 	for _, u := range units {
@@ -99,6 +123,7 @@ func marksOf(units []unit) []Mark {
 	for _, m := range all {
 		last := len(marks) - 1
 		switch {
+		case last >= 0 && m == marks[last]: // of two sets
 		case last < 0 || m.Scope != Object || marks[last].Scope != Object || marks[last].Path != m.Path:
 			marks = append(marks, m)
 		case marks[last].From == marks[last].To: // the attributes come with the data
