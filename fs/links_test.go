@@ -5,14 +5,13 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
+
+	"github.com/standbyfs/standbyfs/tests/seed"
 )
 
 // TestLinks compares the names of an inode with a plain list, few and many.
 func TestLinks(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 1))
+	random := rand.New(rand.NewPCG(seed.New(t), 1))
 	parents := []*inode{{}, {}}
 	var ls links
 	var want []link

@@ -12,6 +12,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/tests/seed"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,23 +33,19 @@ func TestReplayPosix(t *testing.T) {
 // TestReplayRandom lets several goroutines do anything at all to a few names
 // and replays the ops that came of it.
 func TestReplayRandom(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	for round := range uint64(4) {
-		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			t.Logf("seed %d", seed+round)
-			r := &recorder{}
-			m := mount(t, r, fs.Options{IdleTimes: 50 * time.Millisecond})
-			r.over(m.tree)
-			var workers sync.WaitGroup
-			for w := range uint64(4) {
-				rnd := rand.New(rand.NewPCG(seed+round, w))
-				workers.Go(func() { scramble(rnd, m.Dir, 600) })
-			}
-			workers.Wait()
-			m.unmount(t)
-			r.replay(t, m.Backing)
-		})
-	}
+	seed.Each(t, 4, func(t *testing.T, seed uint64) {
+		r := &recorder{}
+		m := mount(t, r, fs.Options{IdleTimes: 50 * time.Millisecond})
+		r.over(m.tree)
+		var workers sync.WaitGroup
+		for w := range uint64(4) {
+			rnd := rand.New(rand.NewPCG(seed, w))
+			workers.Go(func() { scramble(rnd, m.Dir, 600) })
+		}
+		workers.Wait()
+		m.unmount(t)
+		r.replay(t, m.Backing)
+	})
 }
 
 // scramble does n random things below dir. Most fail, and nobody minds.

@@ -8,13 +8,13 @@ import (
 	"reflect"
 	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/tests/chaos"
+	"github.com/standbyfs/standbyfs/tests/seed"
 )
 
 // being is all of one inode.
@@ -136,41 +136,40 @@ func (n *node) repair(a *tree.Tree) {
 // Whatever happens to a replica while it is made equal, all that was in it when
 // that began is either there still or can be had back, byte by byte.
 func TestNothingIsLost(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	for round := range uint64(12) {
-		restarts := round%2 == 1
-		t.Run(fmt.Sprintf("%d restarts %v", round, restarts), func(t *testing.T) {
-			t.Logf("seed %d", seed+round)
-			c, n := chaos.New(seed+round), newNode(t)
-			_, a := newTree(t)
-			for range c.IntN(200) { // what they have in common
-				o := c.Next()
-				_, _ = a.Apply(o), n.tree.Apply(o)
-			}
-			for range 100 { // and what not
-				_ = a.Apply(c.Next())
-				_ = n.tree.Apply(c.Next())
-			}
-			was := beings(t, n.dir, n.tree)
-			n.keep()
-			for range 60 { // live ops before anything is compared
-				var ops []*op.Op
-				for range 1 + c.IntN(6) {
-					ops = append(ops, c.Next())
+	for name, restarts := range map[string]bool{"one process": false, "restarts": true} {
+		t.Run(name, func(t *testing.T) {
+			seed.Each(t, 6, func(t *testing.T, seed uint64) {
+				c, n := chaos.New(seed), newNode(t)
+				_, a := newTree(t)
+				for range c.IntN(200) { // what they have in common
+					o := c.Next()
+					_, _ = a.Apply(o), n.tree.Apply(o)
 				}
-				for _, o := range ops {
-					_ = a.Apply(o)
+				for range 100 { // and what not
+					_ = a.Apply(c.Next())
+					_ = n.tree.Apply(c.Next())
 				}
-				n.do(ops...)
-				if restarts && c.IntN(5) == 0 {
-					n.keep()
+				was := beings(t, n.dir, n.tree)
+				n.keep()
+				for range 60 { // live ops before anything is compared
+					var ops []*op.Op
+					for range 1 + c.IntN(6) {
+						ops = append(ops, c.Next())
+					}
+					for _, o := range ops {
+						_ = a.Apply(o)
+					}
+					n.do(ops...)
+					if restarts && c.IntN(5) == 0 {
+						n.keep()
+					}
 				}
-			}
-			n.repair(a)
-			if differ, err := tree.Diff(a, n.tree); err != nil || len(differ) > 0 {
-				t.Fatalf("not equal: %q, %v", differ, err)
-			}
-			n.compare(was, !restarts)
+				n.repair(a)
+				if differ, err := tree.Diff(a, n.tree); err != nil || len(differ) > 0 {
+					t.Fatalf("not equal: %q, %v", differ, err)
+				}
+				n.compare(was, !restarts)
+			})
 		})
 	}
 }

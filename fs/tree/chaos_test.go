@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/tests/chaos"
+	"github.com/standbyfs/standbyfs/tests/seed"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,28 +43,24 @@ func settle(o *op.Op, failed bool, when op.Time, trees ...*Tree) {
 
 // Two trees to which the same ops are applied are equal, and fail alike.
 func TestChaosOpsAgree(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	for round := range uint64(6) {
-		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			t.Logf("seed %d", seed+round)
-			c, a, b := chaos.New(seed+round), newTree(t), newTree(t)
-			ext4(t, a)
-			done := map[op.Kind]int{}
-			for range 800 {
-				o := c.Next()
-				errA, errB := a.Apply(o), b.Apply(o)
-				if errnoOf(errA) != errnoOf(errB) {
-					t.Fatalf("%v: errors %v and %v", o, errA, errB)
-				}
-				if errA == nil {
-					done[o.Kind]++
-				}
-				settle(o, errA != nil, c.Time(), a, b)
+	seed.Each(t, 6, func(t *testing.T, seed uint64) {
+		c, a, b := chaos.New(seed), newTree(t), newTree(t)
+		ext4(t, a)
+		done := map[op.Kind]int{}
+		for range 800 {
+			o := c.Next()
+			errA, errB := a.Apply(o), b.Apply(o)
+			if errnoOf(errA) != errnoOf(errB) {
+				t.Fatalf("%v: errors %v and %v", o, errA, errB)
 			}
-			t.Log("applied: ", done)
-			same(t, a, b)
-		})
-	}
+			if errA == nil {
+				done[o.Kind]++
+			}
+			settle(o, errA != nil, c.Time(), a, b)
+		}
+		t.Log("applied: ", done)
+		same(t, a, b)
+	})
 }
 
 // resyncOps emits the ops of a resync that meets no others: parents first, each
@@ -135,66 +131,58 @@ func resync(a, b *Tree) error {
 // Whatever stands in b, a resync makes it equal to a; then nothing is left to
 // report, and a second one changes nothing.
 func TestChaosResync(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	for round := range uint64(12) {
-		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			t.Logf("seed %d", seed+round)
-			c, a, b := chaos.New(seed+round), newTree(t), newTree(t)
-			ext4(t, a)
-			for range c.IntN(400) { // what they have in common
-				o := c.Next()
-				_, _ = a.Apply(o), b.Apply(o)
-			}
-			for range 300 { // and what not
-				_ = a.Apply(c.Next())
-				_ = b.Apply(c.Next())
-			}
-			found, err := Diff(a, b)
-			if err != nil {
+	seed.Each(t, 12, func(t *testing.T, seed uint64) {
+		c, a, b := chaos.New(seed), newTree(t), newTree(t)
+		ext4(t, a)
+		for range c.IntN(400) { // what they have in common
+			o := c.Next()
+			_, _ = a.Apply(o), b.Apply(o)
+		}
+		for range 300 { // and what not
+			_ = a.Apply(c.Next())
+			_ = b.Apply(c.Next())
+		}
+		found, err := Diff(a, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(found) == 0 {
+			t.Error("the two trees are equal before the resync")
+		}
+		for range 2 {
+			if err := resync(a, b); err != nil {
 				t.Fatal(err)
 			}
-			if len(found) == 0 {
-				t.Error("the two trees are equal before the resync")
+			same(t, a, b)
+		}
+		err = resyncOps(a, func(o *op.Op) error {
+			said, err := b.Compare(o)
+			for _, d := range said {
+				t.Errorf("%v: %s", o, d.What)
 			}
-			for range 2 {
-				if err := resync(a, b); err != nil {
-					t.Fatal(err)
-				}
-				same(t, a, b)
-			}
-			err = resyncOps(a, func(o *op.Op) error {
-				said, err := b.Compare(o)
-				for _, d := range said {
-					t.Errorf("%v: %s", o, d.What)
-				}
-				return err
-			})
-			if err != nil {
-				t.Error(err)
-			}
+			return err
 		})
-	}
+		if err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // State makes a tree anew wherever it is applied.
 func TestChaosState(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	for round := range uint64(6) {
-		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			t.Logf("seed %d", seed+round)
-			c, a, b := chaos.New(seed+round), newTree(t), newTree(t)
-			ext4(t, a)
-			for range 400 {
-				_ = a.Apply(c.Next())
-				_ = b.Apply(c.Next())
-			}
-			if err := b.Apply(&op.Op{Kind: op.PutNames, Path: op.Root}); err != nil {
-				t.Fatal(err)
-			}
-			if err := a.State(op.Root, b.Apply); err != nil {
-				t.Fatal(err)
-			}
-			same(t, a, b)
-		})
-	}
+	seed.Each(t, 6, func(t *testing.T, seed uint64) {
+		c, a, b := chaos.New(seed), newTree(t), newTree(t)
+		ext4(t, a)
+		for range 400 {
+			_ = a.Apply(c.Next())
+			_ = b.Apply(c.Next())
+		}
+		if err := b.Apply(&op.Op{Kind: op.PutNames, Path: op.Root}); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.State(op.Root, b.Apply); err != nil {
+			t.Fatal(err)
+		}
+		same(t, a, b)
+	})
 }

@@ -1,14 +1,13 @@
 package tree
 
 import (
-	"fmt"
 	"reflect"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/tests/chaos"
+	"github.com/standbyfs/standbyfs/tests/seed"
 	"golang.org/x/sys/unix"
 )
 
@@ -132,40 +131,36 @@ func objects(t *testing.T, tr *Tree) map[Inode]*object {
 
 // Whatever an op takes from whatever stands there, Losses has said so.
 func TestChaosLosses(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	for round := range uint64(6) {
-		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			t.Logf("seed %d", seed+round)
-			c, a, b := chaos.New(seed+round), newTree(t), newTree(t)
-			ext4(t, a)
-			lost := 0
-			for range 600 {
-				_ = a.Apply(c.Next())
-				o := c.Next()
-				if c.IntN(3) == 0 {
-					o = repairOf(t, c, a)
-				}
-				before := objects(t, b)
-				loss, err := b.Losses(o)
-				if err != nil {
-					t.Fatalf("losses by %v: %v", o, err)
-				}
-				_ = b.ApplyLenient(o)
-				after := objects(t, b)
-				for id, x := range before {
-					if !foretold(t, o, loss, x, after[id]) {
-						lost++
-					}
-				}
-				if t.Failed() {
-					return
+	seed.Each(t, 6, func(t *testing.T, seed uint64) {
+		c, a, b := chaos.New(seed), newTree(t), newTree(t)
+		ext4(t, a)
+		lost := 0
+		for range 600 {
+			_ = a.Apply(c.Next())
+			o := c.Next()
+			if c.IntN(3) == 0 {
+				o = repairOf(t, c, a)
+			}
+			before := objects(t, b)
+			loss, err := b.Losses(o)
+			if err != nil {
+				t.Fatalf("losses by %v: %v", o, err)
+			}
+			_ = b.ApplyLenient(o)
+			after := objects(t, b)
+			for id, x := range before {
+				if !foretold(t, o, loss, x, after[id]) {
+					lost++
 				}
 			}
-			if lost == 0 {
-				t.Error("nothing was ever lost: this test proves nothing")
+			if t.Failed() {
+				return
 			}
-		})
-	}
+		}
+		if lost == 0 {
+			t.Error("nothing was ever lost: this test proves nothing")
+		}
+	})
 }
 
 // repairOf makes an op by which something becomes as it is in a.

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
+	"github.com/standbyfs/standbyfs/tests/seed"
 )
 
 // diverge is divergeOn for nodes on no drives of their own.
@@ -179,8 +179,7 @@ func TestDivergenceSurvives(t *testing.T) {
 		survive(t, 300, nil, func(c *harness.Cluster) { c.Primary.Kill() })
 	})
 	t.Run("power losses", func(t *testing.T) {
-		seed := uint64(time.Now().UnixNano())
-		t.Logf("seed %d", seed)
+		seed := seed.New(t)
 		survive(t, 60, map[string]int64{"primary": 96 << 20}, func(c *harness.Cluster) {
 			seed++
 			c.LosePower(seed, c.Primary)

@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,21 +14,8 @@ import (
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
 	"github.com/standbyfs/standbyfs/tests/model"
+	"github.com/standbyfs/standbyfs/tests/seed"
 )
-
-// number reads a number from the environment.
-func number(t *testing.T, name string, unset uint64) uint64 {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return unset
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
-}
 
 // TestRandomKills kills any node at random moments while a random program works
 // on the mount. A primary starts again, or a mirror takes over and it comes back
@@ -38,13 +23,10 @@ func number(t *testing.T, name string, unset uint64) uint64 {
 // SEED repeats a run's choices. (The simulation in package daemon does the same
 // without processes, a thousand times as often.)
 func TestRandomKills(t *testing.T) {
-	seed := number(t, "SEED", uint64(time.Now().UnixNano()))
-	rounds := number(t, "ROUNDS", 4)
-	t.Logf("SEED=%d ROUNDS=%d", seed, rounds)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := rand.New(rand.NewPCG(seed.New(t), 0))
 	c := harness.NewCluster(t, harness.Options{Mirrors: 2, Processes: true, Mirroring: daemon.Mirroring{AckTimeout: ackTimeout, CheckpointEvery: time.Second}})
 	nodes, primary := c.Nodes(), c.Primary
-	for round := range rounds {
+	for round := range harness.Number("ROUNDS", 4) {
 		work := begin(primary.Mountpoint, r.Uint64(), uint64(r.IntN(400)))
 		<-work.far
 		victim := nodes[r.IntN(len(nodes))]

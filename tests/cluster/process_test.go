@@ -17,6 +17,7 @@ import (
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
+	"github.com/standbyfs/standbyfs/tests/seed"
 )
 
 // TestExpulsionIsDurable kills the primary the moment a call has returned that
@@ -114,9 +115,7 @@ func TestStaleMountPoint(t *testing.T) {
 // TestSIGKILL kills a node at random moments while files are written and
 // synced. Whatever was acknowledged is there, and everything starts again.
 func TestSIGKILL(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := rand.New(rand.NewPCG(seed.New(t), 0))
 	c := harness.NewCluster(t, harness.Options{Mirrors: 2, Processes: true, Mirroring: daemon.Mirroring{AckTimeout: ackTimeout}})
 	var acked []string
 	for round := range 8 {

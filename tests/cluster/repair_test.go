@@ -17,6 +17,7 @@ import (
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
+	"github.com/standbyfs/standbyfs/tests/seed"
 )
 
 // damage is a change of a replica behind the back of its node.
@@ -172,9 +173,7 @@ func TestRot(t *testing.T) {
 	c := harness.NewCluster(t, harness.Options{Mirrors: 2, Processes: true, Disks: map[string]harness.DiskOptions{
 		"primary": {Size: 64 << 20, ReplicaOnly: true}, "mirror1": {Size: 64 << 20, ReplicaOnly: true},
 	}})
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := rand.New(rand.NewPCG(seed.New(t), 0))
 	content := make([]byte, 300_000)
 	for i := range content {
 		content[i] = byte(r.Uint32())

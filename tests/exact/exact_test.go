@@ -19,6 +19,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon"
 	"github.com/standbyfs/standbyfs/tests/harness"
+	"github.com/standbyfs/standbyfs/tests/seed"
 )
 
 // Variables that make the test binary run a case, in a new directory. It is
@@ -250,23 +251,5 @@ func TestCases(t *testing.T) {
 // TestRandom compares random sequences. SEED repeats one, ROUNDS makes more.
 func TestRandom(t *testing.T) {
 	places := mounts(t)
-	first, rounds := uint64(time.Now().UnixNano()), uint64(4)
-	var err error
-	if s := os.Getenv("SEED"); s != "" {
-		rounds = 1
-		if first, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if s := os.Getenv("ROUNDS"); s != "" {
-		if rounds, err = strconv.ParseUint(s, 10, 32); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for seed := first; seed < first+rounds; seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Logf("repeat with SEED=%d", seed)
-			compare(t, public(t), places, "random/walk", seed)
-		})
-	}
+	seed.Each(t, 4, func(t *testing.T, seed uint64) { compare(t, public(t), places, "random/walk", seed) })
 }
