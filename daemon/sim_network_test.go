@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -27,16 +28,17 @@ import (
 // mutex held, and the clock of a bubble stands still while anybody waits for one.
 type simNetwork struct {
 	mu        sync.Mutex // guards all below, and all connections
-	rand      *rand.Rand
+	seed      uint64
+	dice      map[[2]string]*rand.Rand // of each direction: what goes elsewhere does not change it
 	listeners map[string]*simListener
 	conns     map[*simConn]bool // one end of each
 	cut       map[[2]string]bool
 	slow      time.Duration // the longest delay of a piece, and of a new connection
 }
 
-func newSimNetwork(r *rand.Rand) *simNetwork {
+func newSimNetwork(seed uint64) *simNetwork {
 	return &simNetwork{
-		rand: r, listeners: make(map[string]*simListener), conns: make(map[*simConn]bool),
+		seed: seed, dice: make(map[[2]string]*rand.Rand), listeners: make(map[string]*simListener), conns: make(map[*simConn]bool),
 		cut: make(map[[2]string]bool), slow: 2 * time.Millisecond,
 	}
 }
@@ -104,8 +106,17 @@ func (n *simNetwork) gone(addr string, loud bool) {
 	}
 }
 
-// jitter is a random delay. The caller holds mu.
-func (n *simNetwork) jitter() time.Duration { return time.Duration(n.rand.Int64N(int64(n.slow) + 1)) }
+// jitter is a random delay on the way from one node to another one. The caller
+// holds mu.
+func (n *simNetwork) jitter(from, to string) time.Duration {
+	way := [2]string{from, to}
+	if n.dice[way] == nil {
+		h := fnv.New64a()
+		_, _ = io.WriteString(h, from+" "+to) // never fails
+		n.dice[way] = rand.New(rand.NewPCG(n.seed, h.Sum64()))
+	}
+	return time.Duration(n.dice[way].Int64N(int64(n.slow) + 1))
+}
 
 type simListener struct {
 	network *simNetwork
@@ -158,7 +169,7 @@ func (a simAddr) String() string { return string(a) }
 // dial connects from one node to another one.
 func (n *simNetwork) dial(ctx context.Context, from, to string) (net.Conn, error) {
 	n.mu.Lock()
-	wait := n.jitter()
+	wait := n.jitter(from, to)
 	n.mu.Unlock()
 	select {
 	case <-time.After(wait):
@@ -290,7 +301,7 @@ func (c *simConn) Write(p []byte) (int, error) {
 		c.holed = true
 		return len(p), nil
 	}
-	due := time.Now().Add(n.jitter())
+	due := time.Now().Add(n.jitter(c.from, c.to))
 	if last := len(to.pieces) - 1; last >= 0 && to.pieces[last].due.After(due) {
 		due = to.pieces[last].due
 	}

@@ -6,6 +6,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"regexp"
 	"strings"
@@ -103,8 +104,9 @@ func TestTraces(t *testing.T) {
 }
 
 func (tr *trace) run(t *testing.T, lie bool) *simulation {
-	return inBubble(t, func(dir string) *simulation {
-		s := bareSimulation(dir, 1)
+	seed := rand.Uint64()
+	return inBubble(t, seed, func(dir string) *simulation {
+		s := bareSimulation(dir, seed)
 		s.policy = Mirroring{
 			Sync: mirror.SyncOp, OnShortage: mirror.ShortageBlock, AckTimeout: 3 * time.Second, RingBytes: 1 << 20, CheckpointEvery: time.Second,
 		}
