@@ -73,14 +73,9 @@ func (a *alone) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack,
 // That the regions cannot be recorded says nothing of the replica; they are kept.
 func (a *alone) checkpoint(settle func() error, failed func(error)) region.Checkpoint {
 	return region.Checkpoint{
-		Settle: settle,
-		Sync: func() error {
-			err := a.tree.Sync()
-			if err != nil {
-				failed(err)
-			}
-			return err
-		},
+		Settle:    settle,
+		Sync:      a.tree.Sync,
+		Failed:    failed,
 		Committed: func(op.LSN) bool { return true }, // by this node, the only one
 		Outside:   a.regions.Nodes,
 		Allowed:   func() bool { return a.Admit(context.Background()) == nil },

@@ -14,12 +14,8 @@ import (
 func (s *standby) checkpoint() region.Checkpoint {
 	n := s.node
 	return region.Checkpoint{
-		Sync: func() error {
-			if err := n.tree.Sync(); err != nil {
-				return s.fail(fmt.Errorf("sync the replica: %w", err))
-			}
-			return nil
-		},
+		Sync:   n.tree.Sync,
+		Failed: func(err error) { s.fail(fmt.Errorf("sync the replica: %w", err)) },
 		// The set and the commit position are of the stream, where a position comes
 		// behind the expulsions that it rests on (RULES.md 5, CommitInOrder).
 		Committed: func(at op.LSN) bool { return s.Status().Commit >= at },

@@ -14,16 +14,12 @@ import (
 // say so, and, where the disk has lost what was written, to have the replica and
 // the mirrors rest on what the disk has.
 type failing struct {
-	failures chan failure // room for a few; what does not fit is more of the same
+	failures chan string // room for a few; what does not fit is more of the same
 
 	mu   sync.Mutex // guards all below
 	last string     // the newest one, "" if there was none in this reign
 	at   time.Time  // and when that was
-}
-
-type failure struct {
-	text string
-	lost bool // the kernel has dropped what was written
+	lost bool       // the kernel has dropped what was written, and nothing was done about it yet
 }
 
 const (
@@ -36,15 +32,15 @@ const (
 	retryReread = 5 * time.Second
 )
 
-func newFailing() *failing { return &failing{failures: make(chan failure, 16)} }
+func newFailing() *failing { return &failing{failures: make(chan string, 16)} }
 
 // failed takes a failure. It does not wait.
 func (f *failing) failed(lost bool, err error) {
 	f.mu.Lock()
-	f.last, f.at = err.Error(), time.Now()
+	f.last, f.at, f.lost = err.Error(), time.Now(), f.lost || lost
 	f.mu.Unlock()
 	select {
-	case f.failures <- failure{err.Error(), lost}:
+	case f.failures <- err.Error():
 	default:
 	}
 }
@@ -59,19 +55,29 @@ func (f *failing) shown() string {
 	return f.last
 }
 
+// takeLost reports whether there is a loss to be dealt with, and leaves that to the
+// caller.
+func (f *failing) takeLost() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	lost := f.lost
+	f.lost = false
+	return lost
+}
+
 // watchDisk deals with the disk's failures until ctx ends.
 func (r *reign) watchDisk(ctx context.Context, files *fs.FS) {
 	said := map[string]time.Time{}
 	for {
 		select {
-		case f := <-r.disk.failures:
-			if time.Since(said[f.text]) > sayAgain {
-				r.node.log.Error("the disk fails", "error", f.text)
-				r.node.event("disk-error", f.text)
+		case text := <-r.disk.failures:
+			if time.Since(said[text]) > sayAgain {
+				r.node.log.Error("the disk fails", "error", text)
+				r.node.event("disk-error", text)
 				clear(said)
-				said[f.text] = time.Now()
+				said[text] = time.Now()
 			}
-			if f.lost {
+			if r.disk.takeLost() {
 				r.reread(ctx, files)
 			}
 		case <-ctx.Done():
@@ -92,7 +98,7 @@ func (n *node) distrust() {
 // mirrors.
 func (r *reign) reread(ctx context.Context, files *fs.FS) {
 	n := r.node
-	n.store.Regions().Lost()
+	loss := n.store.Regions().Lost()
 	n.distrust()
 	for {
 		err := n.store.believe(n.tree)
@@ -107,10 +113,17 @@ func (r *reign) reread(ctx context.Context, files *fs.FS) {
 		}
 	}
 	files.DistrustBroken()
+	found := true
 	text := "what changed lately was read from the disk anew"
 	if r.log != nil {
 		text += ", and every mirror is compared with it"
-		r.log.Lost(fmt.Sprintf("the disk has failed, and may have lost what it was given: %s", text))
+		if err := r.log.Lost(ctx, fmt.Sprintf("the disk has failed, and may have lost what it was given: %s", text)); err != nil {
+			n.log.Error("what is hot stays so until a restart", "error", err)
+			found = false
+		}
+	}
+	if found {
+		n.store.Regions().Found(loss)
 	}
 	n.event("reread", text)
 }

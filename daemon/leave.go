@@ -50,7 +50,7 @@ func (e *leaveError) Unwrap() error { return e.err }
 
 // fail takes this mirror out of the set because its replica could not be made
 // durable, which no later sync makes up for (guarantee 8).
-func (r *Receiver) fail(err error) error {
+func (r *Receiver) fail(err error) {
 	leave := leaving(err)
 	r.mu.Lock()
 	r.settled = false
@@ -59,7 +59,7 @@ func (r *Receiver) fail(err error) error {
 	if s != nil {
 		s.end(leave)
 	}
-	return errors.Join(leave, r.leave(leave))
+	_ = r.leave(leave) // which says why it could not be recorded
 }
 
 // leave records that this mirror is not in sync. The caller tells the primary

@@ -181,6 +181,7 @@ func (p *peer) startOver(a *wire.Answer) {
 	p.sent, p.applied, p.durable = p.cursor-1, p.cursor-1, 0
 	p.ackedOff = l.ring.offset
 	p.resyncs++
+	p.losses = l.losses
 }
 
 // hearRegions takes the mirror's half of what has to be compared (RULES.md 8,

@@ -41,13 +41,8 @@ func Look(t *tree.Tree, travels func(path string) bool) region.Look {
 func (l *Log) checkpoint(ctx context.Context) region.Checkpoint {
 	return region.Checkpoint{
 		Settle: func() error { return l.source.FlushTimes(ctx) },
-		Sync: func() error {
-			err := l.cfg.Tree.Sync()
-			if err != nil && l.cfg.Failed != nil {
-				l.cfg.Failed(err)
-			}
-			return err
-		},
+		Sync:   l.cfg.Tree.Sync,
+		Failed: l.cfg.Failed,
 		Committed: func(at op.LSN) bool {
 			commit, _ := l.sync.committed()
 			return commit >= at

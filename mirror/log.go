@@ -83,6 +83,8 @@ type Log struct {
 	peers []*peer
 	news  chan struct{} // closed and renewed when the status changed
 	room  chan struct{} // closed and renewed when a peer acknowledged
+	// losses counts what the disk has lost (Lost). Guarded by mu, as peers' are.
+	losses uint64
 
 	resyncPace, verifyPace pace
 
@@ -100,6 +102,9 @@ func New(cfg Config) (*Log, error) {
 	}
 	// A mirror with nothing else to say must be heard of before it is expelled.
 	cfg.Heartbeat = min(cfg.Heartbeat, cfg.AckTimeout/3)
+	if cfg.Failed == nil {
+		cfg.Failed = func(error) {}
+	}
 	rules, err := newRules(cfg.Sync, cfg.Rules)
 	if err != nil {
 		return nil, err

@@ -69,9 +69,12 @@ func (l *Log) join(ctx context.Context, p *peer) error {
 	l.memberMu.Lock()
 	defer l.memberMu.Unlock()
 	l.mu.Lock()
-	node, name := p.node, p.name
+	node, name, worthless := p.node, p.name, p.losses != l.losses
 	l.mu.Unlock()
-	if l.sync.has(node) {
+	switch {
+	case worthless:
+		return errLoss
+	case l.sync.has(node):
 		return nil
 	}
 	set := append(l.sync.set(), node)

@@ -3,6 +3,7 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -183,4 +184,35 @@ func setBeforeMember(t *testing.T, forget bool) string {
 		return fmt.Sprintf("when the mirror joined the sets recorded were %q", got)
 	}
 	return ""
+}
+
+// TestLost says that the disk has lost something. When that returns nobody is in
+// the set any more, durably, and a session in which the mirror was compared before
+// cannot end in a join.
+func TestLost(t *testing.T) {
+	r := newRig(t, nil, func(s *scripted) error { return errors.Join(s.greet(), s.rest()) })
+	if err := r.WaitInSync(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	p := r.peers[0]
+	r.Log.mu.Lock()
+	r.losses++ // as if Lost had come as far as this while it was about to join
+	r.Log.mu.Unlock()
+	if err := r.join(t.Context(), p); !errors.Is(err, errLoss) {
+		t.Errorf("join after a loss: %v, want %v", err, errLoss)
+	}
+	before := p.status().Resyncs
+	if err := r.Lost(t.Context(), "lost"); err != nil {
+		t.Fatal(err)
+	}
+	if sets := r.decided(); !strings.HasPrefix(sets, "2 ") {
+		t.Errorf("sets decided: %q, want one without the mirror after the one with it", sets)
+	}
+	r.until("it is in sync again", func(_ Status, p PeerStatus) bool { return p.InSync && p.Connected && p.Resyncs > before })
+	r.mu.Lock()
+	r.decide = func() error { return syscall.EIO }
+	r.mu.Unlock()
+	if err := r.Lost(t.Context(), "lost again"); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a member that cannot be expelled: %v, want %v", err, syscall.EIO)
+	}
 }

@@ -61,6 +61,7 @@ type peer struct {
 	owed     []region.Mark  // where the mirror is known to differ, for repair to look at
 	resyncs  uint64
 	resumes  uint64
+	losses   uint64 // Log.losses when what has to be compared was last read
 
 	// out carries messages for the control stream to talk. It is made for each
 	// session and never closed: senders give up when the session's context ends.

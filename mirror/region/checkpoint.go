@@ -15,8 +15,10 @@ type Checkpoint struct {
 	// right after would leave them to a replica whose region is forgotten. It may
 	// be nil.
 	Settle func() error
-	// Sync brings the replica to stable storage.
-	Sync func() error
+	// Sync brings the replica to stable storage. Failed is told why it could not,
+	// once nothing is forgotten any more.
+	Sync   func() error
+	Failed func(error)
 	// Committed reports whether the commit position has passed at.
 	Committed func(at op.LSN) bool
 	// Outside returns the nodes that are not in the in-sync set, the primary
@@ -51,7 +53,8 @@ func (s *Store) Checkpoints(ctx context.Context, every time.Duration, c Checkpoi
 // one goroutine.
 //
 // The kernel tells of a loss once, and no later sync makes up for it (guarantee
-// 8). So after one that failed this process forgets nothing any more.
+// 8). So after one that failed, whoever heard of it, nothing is forgotten until it
+// is known what the disk has (Found).
 //
 // The order of its questions counts: a node that leaves the set after Committed
 // said yes has those changes itself, and one that has left before is among
@@ -60,6 +63,7 @@ func (s *Store) Checkpoint(c Checkpoint) error {
 	if !c.Allowed() {
 		return nil
 	}
+	losses := s.lost()
 	gen, at, idle := s.cut()
 	if len(idle) == 0 {
 		return nil
@@ -71,15 +75,18 @@ func (s *Store) Checkpoint(c Checkpoint) error {
 	}
 	if err := c.Sync(); err != nil {
 		s.Lost()
+		c.Failed(err)
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	if !c.Committed(at) {
 		return nil // at the next one
 	}
 	outside := c.Outside()
+	// Who syncs beside this one may have heard of a loss in its stead.
+	allowed := func() bool { return c.Allowed() && s.lost() == losses }
 	inOrder(idle)
 	for units := range slices.Chunk(idle, portion) {
-		if err := s.forget(units, gen, outside, c.Allowed); err != nil {
+		if err := s.forget(units, gen, outside, allowed); err != nil {
 			return fmt.Errorf("checkpoint: record regions: %w", err)
 		}
 	}
@@ -114,12 +121,33 @@ func (s *Store) forget(units []unit, gen uint64, outside []op.NodeID, allowed fu
 	return s.commit()
 }
 
-// Lost says that a sync of the replica has failed elsewhere: whoever has heard of
-// it is the only one to.
-func (s *Store) Lost() {
+// Lost says that a sync of the replica has failed, or is about to be made that
+// takes the news of such a one: whoever hears of it is the only one to. It returns
+// the number of that loss.
+func (s *Store) Lost() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lost = true
+	s.losses++
+	return s.losses
+}
+
+func (s *Store) lost() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.losses
+}
+
+// Found says that since loss n the hot regions were read from the disk, and that
+// every node which was compared before has left the set, durably. What is hot is
+// then just what it is after a restart, and may be forgotten once it is synced and
+// in the maps of those outside (RULES.md 2, 4). Not if there was another loss
+// since.
+func (s *Store) Found(n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.losses == n {
+		s.found = n
+	}
 }
 
 // cut begins a new generation. It returns the one before the last, the position
@@ -128,7 +156,7 @@ func (s *Store) Lost() {
 func (s *Store) cut() (gen uint64, at op.LSN, idle []unit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lost || s.hot.past.underWay > 0 {
+	if s.losses != s.found || s.hot.past.underWay > 0 {
 		return 0, 0, nil
 	}
 	gen, at = s.hot.gen-1, s.hot.past.last

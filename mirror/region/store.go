@@ -27,7 +27,9 @@ type Store struct {
 	stale map[op.NodeID]*Set
 	batch *batch // marks that wait to be recorded; nil: none
 	alike pair   // where a file's other name was found last
-	lost  bool   // the replica could not be synced: nothing is forgotten any more
+	// losses counts syncs of the replica that failed. While found is another number
+	// nothing is forgotten.
+	losses, found uint64
 }
 
 // batch is what the ops want that wait for one transaction.

@@ -195,19 +195,62 @@ func TestRestart(t *testing.T) {
 	f.hot()
 }
 
-// A sync that failed is not made up for by one that did not.
+// A sync that failed is not made up for by one that did not, but by finding out
+// what the disk has since the last one that failed.
 func TestLostSync(t *testing.T) {
 	f := newFixture(t)
 	f.do(write4K("f", 0))
 	f.checkpoint()
-	err := f.Checkpoint(Checkpoint{Allowed: func() bool { return true }, Sync: func() error { return unix.EIO }})
-	if !errors.Is(err, unix.EIO) {
-		t.Fatalf("error %v", err)
+	var told error
+	err := f.Checkpoint(Checkpoint{Allowed: func() bool { return true }, Sync: func() error { return unix.EIO }, Failed: func(err error) {
+		told = err
+		if f.losses != 1 {
+			t.Error("it is told before it counts")
+		}
+	}})
+	if !errors.Is(err, unix.EIO) || !errors.Is(told, unix.EIO) {
+		t.Fatalf("error %v, told %v", err, told)
 	}
-	for range 3 {
-		f.checkpoint()
+	kept := func(what string) {
+		t.Helper()
+		for range 3 {
+			f.checkpoint()
+		}
+		if got := f.Hot(); len(got) != 1 {
+			t.Errorf("%s: hot are %v", what, got)
+		}
+	}
+	kept("after a loss")
+	n := f.Lost()
+	f.Lost()
+	f.Found(n)
+	kept("found out before the newest loss")
+	f.know(9)
+	f.Found(f.Lost())
+	f.checkpoint(9)
+	f.checkpoint(9)
+	f.hot()
+	if got := f.Stale(9); len(got) != 1 {
+		t.Errorf("a node outside lacks %v", got)
+	}
+}
+
+// A sync that goes well because one beside it has taken the news of a loss.
+func TestLossElsewhere(t *testing.T) {
+	f := newFixture(t)
+	f.do(write4K("f", 0))
+	f.checkpoint()
+	if err := f.Checkpoint(Checkpoint{
+		Sync:      func() error { f.Found(f.Lost()); return nil },
+		Committed: func(op.LSN) bool { return true },
+		Outside:   func() []op.NodeID { return nil },
+		Allowed:   func() bool { return true },
+	}); err != nil {
+		t.Fatal(err)
 	}
 	f.hot(Mark{Path: "f", To: Extent})
+	f.checkpoint()
+	f.hot()
 }
 
 // Where what was put off could not be ordered nothing is forgotten.

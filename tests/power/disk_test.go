@@ -147,6 +147,7 @@ func TestPrimaryDriveFails(t *testing.T) {
 				}
 			}
 			p.WaitInSync(1)
+			p.Until("what changed lately is forgotten", func(s admin.Status) bool { return s.Hot == 0 })
 			mustHold(t, p.InReplica(lasting), "the first text")
 			mustHold(t, p.Path(lasting), "the first text")
 			mustHold(t, c.Mirrors[0].InReplica(lasting), "the first text")
