@@ -40,6 +40,7 @@ import (
 //	sim_archive_test.go  what must be kept of a divergence
 //	sim_trace_test.go    what the model says happens without a rule
 //	sim_rules_test.go    ... of each rule
+//	sim_apart_test.go    a process of its own for each test
 //	sim_round_test.go    what happens
 //	sim_end_test.go      how all is healed, and what holds then
 //

@@ -18,12 +18,10 @@ import (
 	"github.com/standbyfs/standbyfs/daemon"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
+	"github.com/standbyfs/standbyfs/tests/seed"
 )
 
-var (
-	seedFlag      = flag.Uint64("seed", 0, "seed of the random instants; 0 is a new one")
-	snapshotsFlag = flag.Int("snapshots", 25, "how many instants each test looks at")
-)
+var snapshotsFlag = flag.Int("snapshots", 25, "how many instants each test looks at")
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
@@ -86,12 +84,7 @@ type copied struct {
 }
 
 func record(t *testing.T, sync mirror.Level, writers int) {
-	seed := *seedFlag
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("-seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	random := rand.New(rand.NewPCG(seed.New(t), 0)) // of the instants
 	c := harness.NewCluster(t, harness.Options{Mirrors: 1, Processes: true, Mirroring: daemon.Mirroring{Sync: sync}})
 	h := &history{ticks: make(chan struct{}), acked: make([]int, writers), firm: make([]int, writers), spans: make([][]span, writers)}
 

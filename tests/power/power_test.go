@@ -2,7 +2,6 @@ package power
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -19,11 +18,8 @@ import (
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
+	"github.com/standbyfs/standbyfs/tests/seed"
 )
-
-// seedFlag repeats the choices of a run: who loses power and when, what the
-// drives keep, what the writers do.
-var seedFlag = flag.Uint64("seed", 0, "seed of all choices; 0 is a new one")
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
@@ -39,11 +35,6 @@ type world struct {
 }
 
 func newWorld(t *testing.T, level mirror.Level, mirrors int) *world {
-	seed := *seedFlag
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("-seed %d", seed)
 	drives := map[string]int64{"primary": driveSize}
 	for i := range mirrors {
 		drives[fmt.Sprintf("mirror%d", i+1)] = driveSize
@@ -51,7 +42,8 @@ func newWorld(t *testing.T, level mirror.Level, mirrors int) *world {
 	c := harness.NewCluster(t, harness.Options{
 		Mirrors: mirrors, Processes: true, Manual: true, Drives: drives, Mirroring: daemon.Mirroring{Sync: level},
 	})
-	w := &world{t: t, c: c, random: rand.New(rand.NewPCG(seed, 0)), primary: c.Primary}
+	// The seed repeats who loses power and when, what drives keep, what writers do.
+	w := &world{t: t, c: c, random: rand.New(rand.NewPCG(seed.New(t), 0)), primary: c.Primary}
 	// Past the proxies of this process: writers' threads have copies of its
 	// descriptors, and a copy of a connection keeps that from ending.
 	for _, n := range c.Mirrors {

@@ -1,5 +1,6 @@
 // Package seed gives random tests their seeds and has them repeated: SEED=n runs
-// a test with one seed, ROUNDS=n with as many new ones.
+// a test with one seed, ROUNDS=n with as many new ones, and both together with
+// that seed as often, since a seed does not fix the order of goroutines.
 package seed
 
 import (
@@ -18,18 +19,18 @@ func New(t testing.TB) uint64 {
 	return seed
 }
 
-// Each runs a test with each of some new seeds, or with SEED alone. Those of one
-// run follow each other; the name of the subtest says which.
+// Each runs a test with each of some new seeds, which follow each other, or with
+// SEED again and again. The name of the subtest says which seed it is.
 func Each(t *testing.T, rounds uint64, test func(t *testing.T, seed uint64)) {
 	t.Helper()
-	rounds = variable(t, "ROUNDS", rounds)
-	first := variable(t, "SEED", 0)
-	if first != 0 {
-		rounds = 1
+	first, step := variable(t, "SEED", 0), uint64(0)
+	if first == 0 {
+		first, step = uint64(time.Now().UnixNano()), 1
 	} else {
-		first = uint64(time.Now().UnixNano())
+		rounds = 1
 	}
-	for seed := first; seed < first+rounds; seed++ {
+	for i := range variable(t, "ROUNDS", rounds) {
+		seed := first + i*step
 		t.Run(fmt.Sprintf("SEED=%d", seed), func(t *testing.T) { test(t, seed) })
 	}
 }
