@@ -30,7 +30,7 @@ func (n names) look(path string) (Stat, error) {
 
 // random returns an op that can be done.
 func (n names) random(r *rand.Rand) *op.Op {
-	a, b := fmt.Sprint(r.IntN(12)), fmt.Sprint(r.IntN(12))
+	a, b := fmt.Sprintf("%d/%d", r.IntN(3), r.IntN(4)), fmt.Sprintf("%d/%d", r.IntN(3), r.IntN(4))
 	_, there := n[a]
 	_, taken := n[b]
 	switch {

@@ -2,6 +2,7 @@ package region
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -99,6 +100,39 @@ func TestSnapshotIsRemoved(t *testing.T) {
 		if most := 4*files + maxTries; s.looks > most {
 			t.Errorf("size %d: %d looks, want %d at most", size, s.looks, most)
 		}
+	}
+}
+
+// Whatever is found by its place, it is a name that the file keeps, though nothing
+// is known of how it came by it.
+func TestTwinsAreNames(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	found, wide := 0, 0
+	for _, size := range []int64{10, 10 * op.RegionSize} {
+		s, f := &shared{names: names{}, size: size}, newFixture(t)
+		for i := range uint64(1000) {
+			o := s.random(r)
+			touched := touch(o, s.look)
+			mark, left := Mark{}, touched.left
+			if left != "" {
+				mark = f.survivor(&touched, s.look)
+			}
+			kept := s.do(o, i+1)
+			switch {
+			case left == "" || len(kept) == 0:
+			case mark == Everything:
+				wide++
+			case !slices.ContainsFunc(kept, func(name string) bool {
+				return setOf(mark).Touch(allOf(name, Stat{Size: size}), 1)
+			}):
+				t.Fatalf("%v: %v are left, and %v is marked", o, kept, mark)
+			default:
+				found++
+			}
+		}
+	}
+	if found < 100 || wide < 10 {
+		t.Errorf("%d names were found, %d were not", found, wide)
 	}
 }
 
