@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -174,7 +175,7 @@ func (p *peer) connect(ctx context.Context) error {
 	}()
 	l.changed()
 	return gather(ctx,
-		func(ctx context.Context) error { return p.send(ctx, s) },
+		func(ctx context.Context) error { return p.send(ctx, s.Log()) },
 		func(ctx context.Context) error { return p.receive(s) },
 		func(session context.Context) error { return p.talk(session, ctx, s, out) },
 		func(ctx context.Context) error { return p.listen(control) },
@@ -183,11 +184,10 @@ func (p *peer) connect(ctx context.Context) error {
 
 // 2. send writes what the ring holds for this peer, in runs as long as they
 // come, which is group commit: ops of many calls share one write.
-func (p *peer) send(ctx context.Context, s *wire.Session) error {
+func (p *peer) send(ctx context.Context, w io.Writer) error {
 	const limit = 256 << 10
 	l := p.log
 	var last run // what was written; one whose write failed may still be read
-	w := s.Log()
 	var told op.LSN
 	beat := time.NewTicker(l.cfg.Heartbeat)
 	defer beat.Stop()
