@@ -45,7 +45,8 @@ func TestEveryDifferenceIsMarked(t *testing.T) {
 
 // mutant breaks a rule.
 type mutant struct {
-	from    uint64 // the first round to look in: one by which it was found
+	only    []op.Kind // what finds it soon
+	from    uint64    // the first round to look in
 	look    func(region.Stat) region.Stat
 	suspect func(*region.Store, op.NodeID) []region.Mark
 	commit  bool // everything counts as committed
@@ -57,8 +58,8 @@ type mutant struct {
 func TestUnmarkedIsFound(t *testing.T) {
 	for name, m := range map[string]mutant{
 		"joined by units":   {suspect: (*region.Store).JoinedByUnits},
-		"no kin":            {from: 266, look: func(st region.Stat) region.Stat { st.Links = 1; return st }},
-		"all is small":      {from: 1835, look: func(st region.Stat) region.Stat { st.Size = min(st.Size, 1); return st }},
+		"no kin":            {only: []op.Kind{op.Link, op.Unlink, op.Write}, look: func(st region.Stat) region.Stat { st.Links = 1; return st }},
+		"all is small":      {only: []op.Kind{op.Rename, op.Write}, from: 218, look: func(st region.Stat) region.Stat { st.Size = min(st.Size, 1); return st }},
 		"commit unasked":    {commit: true},
 		"nothing is folded": {fold: true},
 		"left early":        {early: true},
@@ -160,6 +161,9 @@ func (n *nodes) begin(changes int) {
 // only has some kinds of changes be made from here on.
 func (n *nodes) only() {
 	kinds := chaos.Some(n.Rand)
+	if only := n.a.broken.only; only != nil {
+		kinds = only
+	}
 	n.a.ops.Only, n.b.ops.Only = kinds, kinds
 }
 
