@@ -272,20 +272,45 @@ type simOps struct {
 	sim *simulation
 }
 
-// large changes a file of several extents that nothing moves: it is written in
-// places and from its start anew, so that what is recorded of it are parts.
-func (r *simOps) large() *op.Op {
-	const path = "large"
+// large changes a file of several extents that nothing moves, by one of two names
+// that it has at times: it is written in places and from its start anew, so that
+// what is recorded of it are parts.
+func (r *simOps) large(p *simProcess) *op.Op {
+	path := []string{"large", "also"}[r.IntN(2)]
 	at := r.Int64N(5)*region.Extent + r.Int64N(3*op.RegionSize)
-	switch changed := (op.Attr{Valid: op.AttrMtime, Mtime: r.sim.time()}); r.IntN(12) {
+	switch changed := (op.Attr{Valid: op.AttrMtime, Mtime: r.sim.time()}); r.IntN(16) {
 	case 0:
 		return &op.Op{Kind: op.Create, Path: path, Attr: r.attr(unix.S_IFREG), Dir: r.sim.time()}
 	case 1:
 		changed.Valid, changed.Size = changed.Valid|op.AttrSize, at*r.Int64N(2)
 		return &op.Op{Kind: op.Truncate, Path: path, Attr: changed}
+	case 2:
+		return &op.Op{Kind: op.Link, Path: "large", Path2: "also", Dir2: r.sim.time()}
+	case 3:
+		return &op.Op{Kind: op.Unlink, Path: path, Dir: r.sim.time()}
+	case 4, 5:
+		return r.allocate(p, path, at)
 	default:
 		return &op.Op{Kind: op.Write, Path: path, Off: at, Data: binary.LittleEndian.AppendUint64(nil, uint64(changed.Mtime.Sec)), Attr: changed}
 	}
+}
+
+// allocate makes holes, zeros, or room for data in a file, or takes some out.
+func (r *simOps) allocate(p *simProcess, path string, at int64) *op.Op {
+	o := &op.Op{
+		Kind: op.Fallocate, Path: path, Off: at &^ 4095, Len: 1 + r.off(), Arg: unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE,
+		Attr: op.Attr{Valid: op.AttrMtime, Mtime: r.sim.time()},
+	}
+	switch r.IntN(4) {
+	case 0:
+		o.Arg, o.Len = unix.FALLOC_FL_ZERO_RANGE, min(o.Len, op.RegionSize)
+	case 1:
+		// Just what can succeed: ext4 moves the mtime before it looks.
+		if st, err := p.n.tree.Stat(path); err == nil && o.Off+op.RegionSize < st.Size && st.Size < 64<<20 {
+			o.Arg, o.Len = []uint32{unix.FALLOC_FL_COLLAPSE_RANGE, unix.FALLOC_FL_INSERT_RANGE}[r.IntN(2)], op.RegionSize/2
+		}
+	}
+	return o
 }
 
 func (r *simOps) path() string {
@@ -309,7 +334,7 @@ func (r *simOps) off() int64 {
 
 func (r *simOps) next(p *simProcess) *op.Op {
 	if r.IntN(5) == 0 {
-		return r.large()
+		return r.large(p)
 	}
 	path, path2 := r.path(), r.path()
 	changed := op.Attr{Valid: op.AttrMtime, Mtime: r.sim.time()}
@@ -340,7 +365,7 @@ func (r *simOps) next(p *simProcess) *op.Op {
 		changed.Valid, changed.Size = changed.Valid|op.AttrSize, r.off()
 		return &op.Op{Kind: op.Truncate, Path: path, Attr: changed}
 	case 16:
-		return &op.Op{Kind: op.Fallocate, Path: path, Off: r.off() &^ 4095, Len: 1 + r.off(), Arg: unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE, Attr: changed}
+		return r.allocate(p, path, r.off())
 	case 17:
 		from, _, err := p.n.tree.Describe(path)
 		if err != nil || from.Attr.Size == 0 || from.Attr.Mode&unix.S_IFMT != unix.S_IFREG || path == path2 {
