@@ -61,6 +61,7 @@ func readMeta(file io.ReaderAt, n, pageSize uint64) (meta, error) {
 type pages struct {
 	data []byte
 	size uint64
+	root uint64 // may be empty: a file without buckets
 	met  []bool
 }
 
@@ -82,7 +83,7 @@ func Check(file io.ReaderAt, size int64) error {
 	if m.pageSize == 0 || m.end < 2 || m.end > uint64(size)/m.pageSize {
 		return fmt.Errorf("it is cut short: it has %d bytes, and %d pages of %d", size, m.end, m.pageSize)
 	}
-	p := &pages{data: make([]byte, m.end*m.pageSize), size: m.pageSize, met: make([]bool, m.end)}
+	p := &pages{data: make([]byte, m.end*m.pageSize), size: m.pageSize, root: m.root, met: make([]bool, m.end)}
 	if _, err := file.ReadAt(p.data, 0); err != nil {
 		return err
 	}
@@ -161,7 +162,7 @@ func (p *pages) tree(n uint64, low, high []byte) error {
 	if err != nil {
 		return err
 	}
-	if count(page) == 0 {
+	if count(page) == 0 && n != p.root {
 		return fmt.Errorf("page %d is empty", n) // bbolt keeps none
 	}
 	elements, err := unpack(page, low, high)

@@ -2,6 +2,7 @@ package pages
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,8 @@ import (
 )
 
 func check(data []byte) error { return Check(bytes.NewReader(data), int64(len(data))) }
+
+var errGivenUp = errors.New("a transaction that is given up")
 
 // fill changes a database by one transaction: many keys, few, long ones, values
 // of several pages, buckets in buckets.
@@ -39,11 +42,14 @@ func fill(t *testing.T, db *bolt.DB, random *rand.Rand) {
 				return err
 			}
 		}
+		if random.IntN(5) == 0 {
+			return errGivenUp
+		}
 		if random.IntN(10) == 0 {
 			return top.DeleteBucket(fmt.Appendf(nil, "inner %d", 0))
 		}
 		return top.Put([]byte("long"), make([]byte, random.IntN(9000)))
-	}); err != nil && !strings.Contains(err.Error(), "bucket not found") {
+	}); err != nil && err != errGivenUp && !strings.Contains(err.Error(), "bucket not found") {
 		t.Fatal(err)
 	}
 }

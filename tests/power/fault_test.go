@@ -155,6 +155,10 @@ func TestMirrorStateFails(t *testing.T) {
 			l.Plan("")
 			c.Primary.WaitInSync(1)
 			status(t, m, 0)
+			// The file is whole after records that failed in the middle.
+			m.Kill()
+			m.Start(daemon.Mirror)
+			c.Primary.WaitInSync(1)
 		})
 	}
 }
@@ -197,6 +201,9 @@ func TestPrimaryStateFails(t *testing.T) {
 			if err := os.Mkdir(p.Path("dir/in"), 0o755); err != nil {
 				t.Errorf("on the mended disk: %v", err)
 			}
+			p.Kill()
+			p.Start(daemon.Primary)
+			p.WaitInSync(1)
 		})
 	}
 }
