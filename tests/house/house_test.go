@@ -90,9 +90,17 @@ func read(t *testing.T, name string) string {
 // fileName finds what looks like a file of ours in a text.
 var fileName = regexp.MustCompile(`[\w./-]*\w\.(?:go|py|md|sh|yaml)\b`)
 
+func TestHouse(t *testing.T) {
+	all := sources(t)
+	t.Run("named files exist", func(t *testing.T) { namedFilesExist(t, all) })
+	t.Run("lists of files are whole", func(t *testing.T) { listsOfFilesAreWhole(t, all) })
+	t.Run("table of packages is whole", func(t *testing.T) { tableOfPackagesIsWhole(t, all) })
+	t.Run("rules are named", func(t *testing.T) { rulesAreNamed(t, all) })
+}
+
 // A file that a comment or a page names is there: beside it, below the root, or,
 // by its bare name, anywhere.
-func TestNamedFilesExist(t *testing.T) {
+func namedFilesExist(t *testing.T, all []*source) {
 	there, texts := map[string]bool{}, map[string]string{}
 	walk(t, func(path string) error {
 		there[path], there[filepath.Base(path)] = true, true
@@ -101,7 +109,7 @@ func TestNamedFilesExist(t *testing.T) {
 		}
 		return nil
 	})
-	for _, s := range sources(t) {
+	for _, s := range all {
 		texts[s.path] = strings.Join(s.comments(), "\n")
 	}
 	count := 0
@@ -119,8 +127,7 @@ func TestNamedFilesExist(t *testing.T) {
 }
 
 // Where a package's comment lists its files it lists all of them.
-func TestListsOfFilesAreWhole(t *testing.T) {
-	all := sources(t)
+func listsOfFilesAreWhole(t *testing.T, all []*source) {
 	lists := 0
 	for _, head := range all {
 		if head.file.Doc == nil || head.isTest() {
@@ -146,11 +153,11 @@ func TestListsOfFilesAreWhole(t *testing.T) {
 
 // Every package stands in the table of ARCHITECTURE.md; those of the tests share
 // a row.
-func TestTableOfPackagesIsWhole(t *testing.T) {
+func tableOfPackagesIsWhole(t *testing.T, all []*source) {
 	page := read(t, "ARCHITECTURE.md")
 	tests := regexp.MustCompile(`(?m)^\| tests \|.*$`).FindString(page)
 	packages := map[string]bool{}
-	for _, s := range sources(t) {
+	for _, s := range all {
 		packages[filepath.Dir(s.path)] = true
 	}
 	for dir := range packages {
@@ -178,7 +185,7 @@ var (
 
 // What the code says of a rule is true: there is one of that name and number. And
 // each rule is named where the code keeps it.
-func TestRulesAreNamed(t *testing.T) {
+func rulesAreNamed(t *testing.T, all []*source) {
 	page := read(t, "mirror/model/RULES.md")
 	_, page, _ = strings.Cut(page, "\n## Rules\n")
 	page, _, _ = strings.Cut(page, "\n## ")
@@ -197,7 +204,7 @@ func TestRulesAreNamed(t *testing.T) {
 		t.Fatalf("only %d rules were found", len(number))
 	}
 	named := map[string]bool{}
-	for _, s := range sources(t) {
+	for _, s := range all {
 		if strings.HasPrefix(s.path, "mirror/model/") || !bytes.Contains(s.text, []byte("RULES.md")) {
 			continue
 		}
