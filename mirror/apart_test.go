@@ -5,7 +5,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -37,18 +39,21 @@ func TestApartAndEqualAgain(t *testing.T) {
 	}
 }
 
+// memory is where most rounds have their replicas: it is much faster than a disk.
+const memory = "/dev/shm"
+
 func apart(t *testing.T, seed uint64) {
-	_, err := os.Stat("/dev/shm")
-	memory := err == nil && seed%16 > 0
-	if memory {
-		t.Setenv("TMPDIR", "/dev/shm") // much faster than a disk
+	_, err := os.Stat(memory)
+	fast := err == nil && seed%16 > 0
+	if fast {
+		t.Setenv("TMPDIR", memory)
 	}
 	r := rand.New(rand.NewPCG(seed, 0))
 	p := newPair(t)
 	mine, theirs := newReplica(t, p.a, r), newReplica(t, p.b, r)
 	mine.changes.Still = r.IntN(2) == 0
 	theirs.changes.Ops = mine.changes.Ops
-	mine.changes.Memory, theirs.changes.Memory = memory, memory
+	mine.changes.Memory, theirs.changes.Memory = fast, fast
 	p.cfg.Regions, p.theirs = mine.regions, theirs.regions
 	p.together(mine, theirs, r.IntN(100))
 	for range 3 {
@@ -83,11 +88,26 @@ func apart(t *testing.T, seed uint64) {
 					t.Log(o)
 				}
 			}
-			if cut = p.wasCut; !cut {
-				p.equal()
+			if cut = p.wasCut; cut {
+				continue
 			}
+			p.alike()
 		}
 		theirs.regions.Restart(1)
+	}
+}
+
+// alike fails the test unless the trees are equal, but for holes in first
+// regions, which a survey does not see, and for those on a disk: there what was
+// allocated looks like data once it was read.
+func (r *pair) alike() {
+	r.t.Helper()
+	disk := !strings.HasPrefix(r.a.Dir(), memory)
+	differ := slices.DeleteFunc(r.differences(), func(d string) bool {
+		return strings.Contains(d, ": holes differ in ") && (disk || strings.HasSuffix(d, " bytes 0-65535"))
+	})
+	if len(differ) > 0 {
+		r.t.Fatalf("the replicas differ:\n%s", strings.Join(differ, "\n"))
 	}
 }
 
@@ -173,5 +193,5 @@ func (r *pair) together(mine, theirs *replica, changes int) {
 			theirs.checkpoint()
 		}
 	}
-	r.equal()
+	r.alike()
 }
