@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -75,8 +74,7 @@ type State struct {
 
 	// Stopped is where a clean stop left the node. It is gone before the replica
 	// changes again.
-	Stopped *Stopped             `json:"stopped,omitempty"`
-	Peers   map[string]op.NodeID `json:"peers"` // node last met at an address
+	Stopped *Stopped `json:"stopped,omitempty"`
 }
 
 // Stopped is the position of a node that was stopped cleanly: its replica is on
@@ -120,7 +118,6 @@ func (s *State) clone() State {
 	c.Paused = slices.Clone(s.Paused)
 	c.Policy.Set = slices.Clone(s.Policy.Set)
 	c.Policy.Members = slices.Clone(s.Policy.Members)
-	c.Peers = maps.Clone(s.Peers)
 	if s.Stopped != nil {
 		stopped := *s.Stopped
 		c.Stopped = &stopped

@@ -45,8 +45,8 @@ func fill(s *State) error {
 		Role: Mirror, InSync: true, Reason: "r", Set: []op.NodeID{7, 1 << 60}, ArchiveUntilJoined: true, Incarnation: 5,
 		Policy:      wire.Policy{MinInSync: 1, OnShortage: "block", Set: []op.NodeID{7}, Members: []wire.Member{{Node: 7, Name: "b", Addr: "h:1", Mode: "sync"}}},
 		PrimaryName: "a", PrimaryHeard: time.Unix(7, 6).UTC(), ReplicaIno: 2, ReplicaBorn: time.Unix(5, 4).UTC(),
-		Stopped: &Stopped{Line: op.Line{Incarnation: 1}, LSN: 4, Offset: 5, Commit: 3, Strict: true, Member: true}, Peers: map[string]op.NodeID{"h:1": 7},
-		Paused: []string{"h:1"}, Doubted: true, Adopts: true,
+		Stopped: &Stopped{Line: op.Line{Incarnation: 1}, LSN: 4, Offset: 5, Commit: 3, Strict: true, Member: true},
+		Paused:  []string{"h:1"}, Doubted: true, Adopts: true,
 		LastVerify: &admin.LastVerify{Ended: time.Unix(3, 2).UTC(), Files: 1, Bytes: 2, Peers: []admin.VerifiedPeer{{Name: "b", Reason: "r", Differences: 4, First: "f"}}},
 		Mixed:      true, AsOf: time.Unix(3, 2).UTC(), NotKept: "n",
 		Kept:     &Kept{AsOf: time.Unix(3, 1).UTC(), Made: time.Unix(4, 1).UTC(), Objects: 5},
@@ -101,7 +101,7 @@ func TestUpdateThatFailsChangesNothing(t *testing.T) {
 	}
 	want, wrong := s.Get(), errors.New("wrong")
 	err := s.Update(func(st *State) error {
-		st.Volume, st.Set[0], st.Peers["h:1"], st.Policy.Members[0].Name = "w", 9, 9, "x"
+		st.Volume, st.Set[0], st.Policy.Members[0].Name = "w", 9, "x"
 		return wrong
 	})
 	if !errors.Is(err, wrong) {

@@ -82,6 +82,6 @@ func (t *term) enter(s *State, m Mirroring) {
 		if p.Async {
 			mode = modeAsync
 		}
-		s.Policy.Members = append(s.Policy.Members, wire.Member{Node: s.Peers[p.Addr], Addr: p.Addr, Mode: mode})
+		s.Policy.Members = append(s.Policy.Members, wire.Member{Addr: p.Addr, Mode: mode})
 	}
 }
