@@ -82,10 +82,11 @@ type repair struct {
 	seconds float64 // the same without the wait for the primary's next attempt to connect
 }
 
-// away has the mirror end by a signal, does something, and returns what it took
-// to bring the mirror level when it came back. With cold nothing is cached then.
-func (v *volume) away(ctx context.Context, signal unix.Signal, cold bool, meanwhile func() error) (repair, error) {
-	if err := v.stopNode(mirrorName0, signal); err != nil {
+// away kills the mirror, does something, and returns what it took to bring the
+// mirror level when it came back. With cold nothing is cached then. (One that is
+// stopped cleanly resumes where it was, and little of this would be a repair.)
+func (v *volume) away(ctx context.Context, cold bool, meanwhile func() error) (repair, error) {
+	if err := v.stopNode(mirrorName0, unix.SIGKILL); err != nil {
 		return repair{}, err
 	}
 	if err := meanwhile(); err != nil {

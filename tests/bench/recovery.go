@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // What a repair costs: how much travels and how long it takes until a mirror
@@ -184,7 +182,7 @@ func (r recovery) data(ctx context.Context, p *place, add func(figure)) (err err
 	if err := v.settle(ctx); err != nil {
 		return err
 	}
-	got, err := v.away(ctx, unix.SIGTERM, false, func() error {
+	got, err := v.away(ctx, false, func() error {
 		b := make([]byte, 4096)
 		random(time.Now().UnixNano()).Read(b)
 		return writeAt(filepath.Join(v.mount, "big"), b, r.bytes/2+12345)
@@ -197,7 +195,7 @@ func (r recovery) data(ctx context.Context, p *place, add func(figure)) (err err
 		Bound: (regionSize + digests) / 1024, About: fmt.Sprintf("a file of %d MiB: one region is 64 KiB, digests of all of it %s KiB; %s s", r.bytes/mib, digits(digests/1024), digits(got.whole))})
 
 	var changed int64
-	got, err = v.away(ctx, unix.SIGTERM, false, func() (err error) {
+	got, err = v.away(ctx, false, func() (err error) {
 		changed, err = changeRegions(tree, int(r.bytes/100/regionSize))
 		return err
 	})
@@ -216,7 +214,7 @@ func (r recovery) data(ctx context.Context, p *place, add func(figure)) (err err
 	add(figure{Name: "return", Title: "a killed mirror's return until in sync, under load", Value: once(got.whole), Unit: " s",
 		About: fmt.Sprintf("away for %s, 500 writes and 25 new files a second all the while; %s MiB on the wire", outage, digits(float64(got.bytes)/mib))})
 
-	if got, err = v.away(ctx, unix.SIGTERM, true, func() error { return turnOver(tree) }); err != nil {
+	if got, err = v.away(ctx, true, func() error { return turnOver(tree) }); err != nil {
 		return err
 	}
 	add(figure{Name: "compare", Title: "comparing a tree, cold / cat", Value: once(alone / got.seconds), Bound: .5, Least: true,
@@ -254,7 +252,7 @@ func (r recovery) many(ctx context.Context, p *place, add func(figure)) (err err
 		return err
 	}
 	var changed int64
-	got, err := v.away(ctx, unix.SIGTERM, false, func() (err error) {
+	got, err := v.away(ctx, false, func() (err error) {
 		changed, err = changeFiles(many, r.files/100)
 		return err
 	})
@@ -263,7 +261,7 @@ func (r recovery) many(ctx context.Context, p *place, add func(figure)) (err err
 	}
 	add(figure{Name: "changed", Title: "on the wire / changed, 1 % of many small files", Value: once(float64(got.bytes) / float64(changed)),
 		About: fmt.Sprintf("%s files, %s KiB, %s s", quantity(n/100), digits(float64(changed)/1024), digits(got.whole))})
-	if got, err = v.away(ctx, unix.SIGTERM, true, func() error { return turnOver(many) }); err != nil {
+	if got, err = v.away(ctx, true, func() error { return turnOver(many) }); err != nil {
 		return err
 	}
 	add(figure{Name: "compare", Title: "comparing many small files, cold / cat", Value: once(alone / got.seconds), Bound: .5, Least: true,
@@ -294,7 +292,7 @@ func (v *volume) underLoad(ctx context.Context, tree string) (repair, error) {
 	case err := <-ended:
 		return repair{}, err
 	}
-	got, err := v.away(ctx, unix.SIGKILL, false, func() error {
+	got, err := v.away(ctx, false, func() error {
 		select {
 		case <-time.After(outage):
 			return nil
