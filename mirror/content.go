@@ -77,12 +77,12 @@ func (r *resync) content(ctx context.Context, t task, fill bool) error {
 			if err != nil && !moved(err) {
 				return err
 			}
-			read := min(next-off, stride)
+			read := min(next-off, r.log.stride())
 			if fill {
 				read = 0 // what is put counts by itself
 			}
 			r.did(next-off, read)
-			if next-off < stride {
+			if next-off < r.log.stride() {
 				break
 			}
 		}
@@ -132,7 +132,7 @@ func (r *resync) holes(ctx context.Context, path string) error {
 func (r *resync) putRegions(ctx context.Context, path string, regions []int64) error {
 	for i := 0; i < len(regions); {
 		off, n := regions[i], int64(op.RegionSize)
-		for i++; i < len(regions) && regions[i] == off+n && n < stride; i++ {
+		for i++; i < len(regions) && regions[i] == off+n && n < r.log.stride(); i++ {
 			n += op.RegionSize
 		}
 		if err := r.space(ctx); err != nil {

@@ -18,7 +18,7 @@ func newPace(bytesPerSecond int64) pace {
 	if bytesPerSecond == 0 {
 		return pace{}
 	}
-	return pace{rate.NewLimiter(rate.Limit(bytesPerSecond), stride)}
+	return pace{rate.NewLimiter(rate.Limit(bytesPerSecond), maxStride)}
 }
 
 // take waits until n bytes more may have been read, or ctx ends.
@@ -27,7 +27,7 @@ func (p pace) take(ctx context.Context, n int64) error {
 		return ctx.Err()
 	}
 	for n > 0 {
-		k := min(n, stride)
+		k := min(n, maxStride)
 		if err := p.limiter.WaitN(ctx, int(k)); err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ type pair struct {
 	a, b  *tree.Tree // of the primary, of the mirror
 	order sync.Mutex // held over a change and its place in the stream, as the file system does
 	sent  []*op.Op   // what the mirror applied, data left out
+	most  uint64     // bytes that went into the ring under one hold
 	// listed is called when a directory has been listed, before its children are
 	// looked at, and surveyed after that; nil: nothing happens then
 	listed, surveyed func()
@@ -44,7 +45,16 @@ func (r *pair) Mend(path string, fn func() error) error { return r.Hold(path, fn
 func (r *pair) Hold(_ string, fn func() error) error {
 	r.order.Lock()
 	defer r.order.Unlock()
+	before := r.ringEnd()
+	defer func() { r.most = max(r.most, r.ringEnd()-before) }()
 	return fn()
+}
+
+// ringEnd is how many bytes have gone into the ring.
+func (r *pair) ringEnd() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Log.ring.offset
 }
 
 func (r *pair) HoldNames(dir string, _ []string, fn func() error) error {

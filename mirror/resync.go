@@ -36,8 +36,8 @@ import (
 const (
 	// maxWindow bounds the repair bytes that are on their way to one mirror.
 	maxWindow = 8 << 20
-	// stride is how much of a file is looked at under one hold of its lock.
-	stride = 1 << 20
+	// maxStride bounds how much of a file is looked at under one hold of its lock.
+	maxStride = 1 << 20
 	// levelLag is how close to the end of the ring a mirror must be before
 	// calls wait for it.
 	levelLag = 1 << 20
@@ -49,6 +49,12 @@ const (
 // window is maxWindow, or less where that would push the mirror off a small
 // ring.
 func (l *Log) window() uint64 { return min(maxWindow, uint64(l.cfg.RingBytes/4)) }
+
+// stride is maxStride, or less where what comes on top of the window would push
+// the mirror off a small ring: it would be compared anew, and fall off again.
+func (l *Log) stride() int64 {
+	return min(maxStride, l.cfg.RingBytes/8/op.RegionSize*op.RegionSize)
+}
 
 // resync is one run of it.
 type resync struct {

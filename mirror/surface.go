@@ -87,10 +87,10 @@ func (l *Log) digest(path string, off, end int64, flags op.Flags, emit func(*op.
 	if err != nil {
 		return off, err
 	}
-	if hole := min(next-off, maxHole, end-off); hole >= stride {
+	if hole := min(next-off, maxHole, end-off); hole >= l.stride() {
 		return off + hole, emit(&op.Op{Kind: op.Check, Flags: flags, Path: path, Off: off, Len: hole})
 	}
-	digests, err := l.cfg.Tree.Digests(path, off, min(stride, end-off))
+	digests, err := l.cfg.Tree.Digests(path, off, min(l.stride(), end-off))
 	if err != nil || len(digests) == 0 {
 		return off, err
 	}
@@ -102,12 +102,12 @@ func (l *Log) digest(path string, off, end int64, flags op.Flags, emit func(*op.
 // mirror, and returns the offset behind it, or off at the end.
 func (l *Log) fill(path string, off int64, emit func(*op.Op) error) (int64, error) {
 	next, err := l.cfg.Tree.NextData(path, off)
-	if err != nil || next-off >= stride {
+	if err != nil || next-off >= l.stride() {
 		return next, err
 	}
 	next = off
-	err = l.cfg.Tree.PutRange(path, off, stride, func(o *op.Op) error {
-		next = off + stride
+	err = l.cfg.Tree.PutRange(path, off, l.stride(), func(o *op.Op) error {
+		next = off + l.stride()
 		return emit(o)
 	})
 	return next, err

@@ -204,7 +204,7 @@ func (v *verify) content(ctx context.Context, path string, size int64) error {
 			return err
 		}
 		from := off
-		if err := v.log.cfg.Tree.Cold(path, off, stride); err != nil && !moved(err) {
+		if err := v.log.cfg.Tree.Cold(path, off, v.log.stride()); err != nil && !moved(err) {
 			return fmt.Errorf("%q: %w", path, err)
 		}
 		err := v.log.source.Hold(path, func() (err error) {
@@ -218,12 +218,12 @@ func (v *verify) content(ctx context.Context, path string, size int64) error {
 		v.log.mu.Lock()
 		v.report.Bytes += uint64(max(0, min(off, size)-from))
 		v.log.mu.Unlock()
-		if n <= stride { // not a hole, which costs nothing
+		if n <= v.log.stride() { // not a hole, which costs nothing
 			if err := v.log.verifyPace.take(ctx, n); err != nil {
 				return err
 			}
 		}
-		if n < stride {
+		if n < v.log.stride() {
 			return nil
 		}
 	}
