@@ -32,21 +32,16 @@ func (l *Log) heirs(o *op.Op) ([]heir, error) {
 	case !o.Kind.Data() || !l.unlevel(func(p *pending) bool { return !p.empty() }):
 		return nil, nil
 	}
-	var heirs []heir
-	fills := l.unlevel((*pending).fills)
 	switch {
 	case o.Kind == op.CopyRange && l.tied(o.Path):
-		heirs = append(heirs, heir{o.Path2, want{whole: true}})
-	case o.Kind == op.CopyRange && fills && l.tied(o.Path2):
-		heirs = append(heirs, heir{o.Path2, want{data: []span{aligned(o.Off2, o.Off2+o.Len)}}})
+		return []heir{{o.Path2, want{whole: true}}}, nil
 	case shifts(o) && l.tied(o.Path):
-		heirs = append(heirs, heir{o.Path, shifted(o)})
-	case o.Kind == op.Fallocate && fills && l.tied(o.Path):
-		heirs = append(heirs, heir{o.Path, want{data: []span{aligned(o.Off, o.Off+o.Len)}}})
-	case o.Kind == op.Write && fills && l.tied(o.Path):
-		heirs = append(heirs, heir{o.Path, want{data: []span{aligned(o.Off, o.Off+int64(len(o.Data)))}}})
+		return []heir{{o.Path, shifted(o)}}, nil
 	}
-	return heirs, nil
+	if path, w := filled(o); path != "" && l.unlevel((*pending).fills) && l.tied(path) {
+		return []heir{{path, w}}, nil
+	}
+	return nil, nil
 }
 
 // left returns the names of a file that loses one which is pending.

@@ -286,25 +286,39 @@ func (p *pending) follow(o *op.Op) {
 		if p.covers(o.Path) {
 			p.mark(o.Path2)
 		}
-		p.fill(o.Path2, o.Off2, o.Len)
-	case op.Write:
-		p.fill(o.Path, o.Off, int64(len(o.Data)))
 	case op.Fallocate:
 		if shifts(o) && p.covers(o.Path) {
 			p.want(o.Path, shifted(o))
 		}
-		p.fill(o.Path, o.Off, o.Len)
 	}
+	if path, w := filled(o); path != "" {
+		p.fill(path, w)
+	}
+}
+
+// filled is which range of which file o writes; "" if it writes none that has a
+// name.
+func filled(o *op.Op) (path string, w want) {
+	path, off, n := o.Path, o.Off, o.Len
+	switch o.Kind {
+	case op.Write:
+		n = int64(len(o.Data))
+	case op.Fallocate:
+	case op.CopyRange:
+		path, off = o.Path2, o.Off2
+	default:
+		return "", want{}
+	}
+	return path, want{data: []span{aligned(off, off+n)}}
 }
 
 // fill makes a range pending that is written into a file of which just the holes
 // are, or that may come to be so when the mirror has answered about its
 // directory: what was a region without data is not one any more, and what the
 // mirror has around the range is not known.
-func (p *pending) fill(path string, off, n int64) {
+func (p *pending) fill(path string, w want) {
 	dir, _ := op.SplitPath(path)
 	i, d := p.items[path], p.items[dir]
-	w := want{data: []span{aligned(off, off+n)}}
 	switch {
 	case d != nil && d.all.wide(), i != nil && i.all.holes && !i.holesSent:
 		p.want(path, w)

@@ -312,10 +312,7 @@ func (t *Tree) NextHole(path string, off int64) (from, to int64, err error) {
 		at = hole
 	}
 	end := max(off, roundUp(size))
-	if from < end {
-		return from, end, nil
-	}
-	return end, end, nil
+	return min(from, end), end, nil
 }
 
 // maxWrite bounds the data of one emitted Write.
