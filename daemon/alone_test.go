@@ -8,6 +8,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 )
@@ -67,10 +68,18 @@ func TestAloneFenceWaits(t *testing.T) {
 	<-left
 }
 
-// failingDB is a database that fails.
-type failingDB struct{ database }
+// failingDB is a database that fails as long as it is to.
+type failingDB struct {
+	state.Database
+	fails bool
+}
 
-func (failingDB) Update(func(*bolt.Tx) error) error { return syscall.EIO }
+func (db *failingDB) Update(fn func(*bolt.Tx) error) error {
+	if db.fails {
+		return syscall.EIO
+	}
+	return db.Database.Update(fn)
+}
 
 // A checkpoint that fails says that the replica may have lost something only if
 // it was the replica that failed.
@@ -80,9 +89,16 @@ func TestAloneCheckpointFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tr.Close()
-	s := openStore(t, t.TempDir())
+	db := new(failingDB)
+	s, err := state.OpenThrough(t.TempDir(), func(whole state.Database) state.Database {
+		db.Database = whole
+		return db
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer closeStore(t, s)
-	if err := s.Level([]op.NodeID{nodeB}, func(*State) error { return nil }); err != nil {
+	if err := s.Level([]op.NodeID{nodeB}, func(*state.State) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	a := newAlone(s.Regions(), tr, nil)
@@ -92,15 +108,14 @@ func TestAloneCheckpointFails(t *testing.T) {
 	}
 	var lost error
 	checkpoint := a.checkpoint(nil, func(err error) { lost = err })
-	whole := s.db.database
-	s.db.database = failingDB{whole}
+	db.fails = true
 	for range 3 {
 		err = errors.Join(err, s.Regions().Checkpoint(checkpoint))
 	}
 	if !errors.Is(err, syscall.EIO) || lost != nil {
 		t.Errorf("regions cannot be recorded: %v; the replica has lost something: %v", err, lost)
 	}
-	s.db.database = whole
+	db.fails = false
 	tr.Around = func(*op.Op, func() error) error { return syscall.ESTALE }
 	if _, err := a.Commit(ctx, &op.Op{Kind: op.Write, Path: "g", Data: []byte("x")}, func() error { return nil }); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror"
@@ -44,7 +45,7 @@ import (
 // applier is the pipeline of one session. Its goroutine is the session's; only
 // the methods halt, prepare, progress and level are for others.
 type applier struct {
-	store   *Store
+	store   *state.Store
 	regions *region.Store
 	look    region.Look
 	tree    *tree.Tree
@@ -292,7 +293,7 @@ func (a *applier) mix() error {
 	if a.mixed {
 		return nil
 	}
-	if err := a.store.Update(func(st *State) error { st.Mixed = true; return nil }); err != nil {
+	if err := a.store.Update(func(st *state.State) error { st.Mixed = true; return nil }); err != nil {
 		return unrecorded(err)
 	}
 	a.mixed = true

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -235,7 +236,7 @@ func TestJoinProcedure(t *testing.T) {
 			t.Errorf("%s: in sync is recorded as %v (%v), want %v", step, st.InSync, err, want)
 		}
 	}
-	if err := g.store.Update(func(s *State) error { s.ArchiveUntilJoined = true; return nil }); err != nil {
+	if err := g.store.Update(func(s *state.State) error { s.ArchiveUntilJoined = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	p.applied(p.send(create("f")))
@@ -295,7 +296,7 @@ func TestCommitPosition(t *testing.T) {
 // Nothing of what a lying peer sends is applied, and the session ends.
 func TestLyingPeer(t *testing.T) {
 	reseal := func(f []byte) []byte {
-		binary.LittleEndian.PutUint32(f[44:], crc32.Checksum(f[:44], castagnoli))
+		binary.LittleEndian.PutUint32(f[44:], crc32.Checksum(f[:44], crc32.MakeTable(crc32.Castagnoli)))
 		return f
 	}
 	for _, c := range []struct {
@@ -316,7 +317,7 @@ func TestLyingPeer(t *testing.T) {
 		{"outside of the root", func(p *sender, _ op.NodeID) []byte {
 			good := p.frame(create("aa/bad"))
 			f := []byte(strings.Replace(string(good), "aa/bad", "../bad", 1))
-			binary.LittleEndian.PutUint32(f[40:], crc32.Checksum(f[wire.HeaderSize:], castagnoli))
+			binary.LittleEndian.PutUint32(f[40:], crc32.Checksum(f[wire.HeaderSize:], crc32.MakeTable(crc32.Castagnoli)))
 			return reseal(f)
 		}, `component ".." is not allowed`},
 		{"unknown kind", func(p *sender, _ op.NodeID) []byte {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
 )
@@ -89,27 +90,27 @@ func TestPrepared(t *testing.T) {
 }
 
 func TestAdmit(t *testing.T) {
-	mirrored := State{Volume: "v", Node: 2, Role: Mirror, Epoch: op.Epoch{Number: 1, Owner: 1}, History: []EpochStart{{Epoch: op.Epoch{Number: 1, Owner: 1}}}}
+	mirrored := state.State{Volume: "v", Node: 2, Role: Mirror, Epoch: op.Epoch{Number: 1, Owner: 1}, History: []state.EpochStart{{Epoch: op.Epoch{Number: 1, Owner: 1}}}}
 	took := mirrored // 1 was the primary once
 	took.Node, took.ArchiveUntilJoined = 1, true
 	took.Epoch = op.Epoch{Number: 2, Owner: 2}
-	took.History = append(took.History, EpochStart{Epoch: took.Epoch})
+	took.History = append(took.History, state.EpochStart{Epoch: took.Epoch})
 	back := took // and has joined since
 	back.ArchiveUntilJoined = false
 	for _, c := range []struct {
 		name  string
 		role  Role
-		state State
+		state state.State
 		want  error
 	}{
-		{"a primary on nothing", Primary, State{}, nil},
-		{"a primary on its own", Primary, State{Volume: "v", Role: Primary}, nil},
-		{"a primary on a mirror that heard nobody", Primary, State{Role: Mirror}, nil},
+		{"a primary on nothing", Primary, state.State{}, nil},
+		{"a primary on its own", Primary, state.State{Volume: "v", Role: Primary}, nil},
+		{"a primary on a mirror that heard nobody", Primary, state.State{Role: Mirror}, nil},
 		{"a primary on a mirror", Primary, mirrored, ErrIsMirror},
 		{"a primary on a deposed one", Primary, took, ErrDeposed},
 		{"a primary on one that follows again", Primary, back, ErrIsMirror},
 		{"a mirror on a mirror", Mirror, mirrored, nil},
-		{"a mirror on a primary", Mirror, State{Volume: "v", Role: Primary}, nil},
+		{"a mirror on a primary", Mirror, state.State{Volume: "v", Role: Primary}, nil},
 		{"a mirror on a deposed one", Mirror, took, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

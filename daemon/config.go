@@ -5,8 +5,18 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/wire"
+)
+
+// Role is what a node does for its volume.
+type Role = state.Role
+
+// A node is started in one of these.
+const (
+	Primary = state.Primary
+	Mirror  = state.Mirror
 )
 
 // Config is one node, either role.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -14,7 +15,7 @@ import (
 // outlook is what a mirror knows when it is asked to become the primary: of
 // itself, and of the nodes it could reach. It decides by nothing else.
 type outlook struct {
-	Self   State
+	Self   state.State
 	Take   string    // which state of a mixed replica is asked for, as in admin.PromoteRequest
 	Live   string    // the primary whose session still lives; "" without one
 	Heard  time.Time // when a primary was last heard; zero if never
@@ -108,7 +109,7 @@ func rule(v outlook) ruling {
 const modeAsync = "async"
 
 // object returns why what o knows speaks against self, "" if nothing does.
-func object(self State, o other) string {
+func object(self state.State, o other) string {
 	switch {
 	// An epoch of our own that others know comes from a promotion that was
 	// given up after they had recorded it.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -35,7 +36,7 @@ func members(ids ...op.NodeID) []wire.Member {
 func mirrorB(minInSync int, mirrors ...op.NodeID) outlook {
 	at := time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)
 	return outlook{
-		Self: State{
+		Self: state.State{
 			Volume: "v", Node: nodeB, Name: "beta", Role: Mirror, InSync: true,
 			Epoch: op.Epoch{Number: 4, Owner: nodeA}, Set: mirrors,
 			Policy: wire.Policy{MinInSync: minInSync, Set: mirrors, Members: members(mirrors...)},
@@ -59,7 +60,7 @@ func unreached(id op.NodeID) other {
 // keptSince makes the replica mixed, with a consistent state of so long ago.
 func keptSince(ago time.Duration) func(*outlook) {
 	return func(v *outlook) {
-		v.Self.InSync, v.Self.Mixed, v.Self.Kept = false, true, &Kept{AsOf: v.Now.Add(-ago)}
+		v.Self.InSync, v.Self.Mixed, v.Self.Kept = false, true, &state.Kept{AsOf: v.Now.Add(-ago)}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -41,11 +42,11 @@ func (r *reign) stepDown(epoch op.Epoch, by string) error {
 	if epoch.Compare(r.node.store.Get().Epoch) <= 0 {
 		return nil
 	}
-	if err := r.node.store.Update(func(s *State) error {
+	if err := r.node.store.Update(func(s *state.State) error {
 		s.See(epoch, 0, time.Now().UTC())
 		s.Role, s.InSync, s.Set, s.ArchiveUntilJoined = Mirror, false, nil, true
 		s.Reason = fmt.Sprintf("deposed by %s with epoch %s", by, epoch)
-		s.level(time.Now())
+		s.Level(time.Now())
 		return nil
 	}); err != nil {
 		return err
@@ -82,7 +83,7 @@ func (r *reign) serveOps(ctx context.Context, session *wire.Session) error {
 	return &RefusedError{Hello: h, Refusal: answer.Refusal}
 }
 
-func (r *reign) refusal(s State, h wire.Hello) *wire.Refusal {
+func (r *reign) refusal(s state.State, h wire.Hello) *wire.Refusal {
 	switch {
 	case h.Volume != s.Volume:
 		return &wire.Refusal{Code: wire.CodeForeignVolume,

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/divergence"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -22,7 +23,7 @@ type archive struct {
 // archiveFor returns the archive for a session that begins, or nil if nothing
 // here can be the only copy: this node has joined since it last heard of a
 // higher epoch.
-func (r *Receiver) archiveFor(st State) (*archive, error) {
+func (r *Receiver) archiveFor(st state.State) (*archive, error) {
 	if !st.ArchiveUntilJoined {
 		r.archive = nil
 		how := divergence.Closed{When: time.Now().UTC(), How: "the node had joined, or was promoted"}
@@ -44,7 +45,7 @@ func (r *Receiver) archiveFor(st State) (*archive, error) {
 }
 
 // before is the highest epoch that the node knew before the one of now.
-func before(st State) op.Epoch {
+func before(st state.State) op.Epoch {
 	if n := len(st.History); n > 1 {
 		return st.History[n-2].Epoch
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/standbyfs/standbyfs/daemon/divergence"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -22,7 +23,7 @@ func diverged(t *testing.T, files map[string]string) *rig {
 			t.Fatal(err)
 		}
 	}
-	if err := g.store.Update(func(s *State) error {
+	if err := g.store.Update(func(s *state.State) error {
 		s.Volume, s.Role = hello().Volume, Mirror
 		s.See(op.Epoch{Number: 0, Owner: otherNode}, 1, s.PrimaryHeard)
 		return nil

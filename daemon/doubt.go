@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
@@ -17,29 +18,16 @@ import (
 // What may be wrong is hot: a region is forgotten only after a sync of the whole
 // replica that came to nothing bad.
 
-// doubt notes that the disk has failed with err, if that is what err says. A disk
-// that is full loses pages in the same way. The caller records s.Doubted.
-func (s *Store) doubt(st *State, err error) {
-	if disksFault(err) {
-		s.doubted.Store(true)
-		st.Doubted = true
-	}
-}
-
 // believe ends the doubt: the hot regions are read from the disk from now on. If
 // the disk fails once more, the doubt stays.
-func (s *Store) believe(t *tree.Tree) error {
-	if !s.doubted.Load() && !s.Get().Doubted {
+func believe(s *state.Store, t *tree.Tree) error {
+	if !s.Doubted() {
 		return nil
 	}
-	if err := reread(t, s.regions.Hot()); err != nil {
+	if err := reread(t, s.Regions().Hot()); err != nil {
 		return fmt.Errorf("the disk has failed, and still fails when the replica is to be read anew: %w", err)
 	}
-	if err := s.Update(func(st *State) error { st.Doubted = false; return nil }); err != nil {
-		return err
-	}
-	s.doubted.Store(false)
-	return nil
+	return s.Trust()
 }
 
 // reread has regions of a replica read past the page cache.

@@ -6,13 +6,14 @@ import (
 	"os"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 )
 
-// Exchange is the replacement of a replica's mixed content by the consistent
+// An exchange is the replacement of a replica's mixed content by the consistent
 // one that was kept. It is recorded before its first step, and what a crash
 // interrupts is finished at the next start, before anything else. The replica's
 // directory itself stays, since it may be a mount point and is what the state
@@ -26,11 +27,6 @@ import (
 //
 // Within 2 and 4 each name moves in one step, and what has moved does not move
 // again. A power loss in 4 cannot bring back what 2 has moved away.
-type Exchange struct {
-	Aside string  `json:"aside"` // name of the mixed content in the state directory
-	Root  op.Attr `json:"root"`  // of the kept root, which the moves change
-	In    bool    `json:"in"`
-}
 
 // exchange takes the kept state for the replica's and returns where the mixed
 // one is. Nothing else uses the replica meanwhile.
@@ -48,8 +44,8 @@ func (k *keeper) exchange(now time.Time) (aside string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := k.store.Update(func(s *State) error {
-		s.Exchange, s.Stopped = &Exchange{Aside: name, Root: root.Attr}, nil
+	if err := k.store.Update(func(s *state.State) error {
+		s.Exchange, s.Stopped = &state.Exchange{Aside: name, Root: root.Attr}, nil
 		return nil
 	}); err != nil {
 		return "", err
@@ -86,7 +82,7 @@ func (k *keeper) finish() error {
 }
 
 // takeOut is 2 and 3.
-func (k *keeper) takeOut(x *Exchange) error {
+func (k *keeper) takeOut(x *state.Exchange) error {
 	if x.In {
 		return nil
 	}
@@ -106,7 +102,7 @@ func (k *keeper) takeOut(x *Exchange) error {
 		return err
 	}
 	k.at("all out")
-	return k.store.Update(func(s *State) error {
+	return k.store.Update(func(s *state.State) error {
 		in := *x
 		in.In = true
 		s.Exchange = &in
@@ -115,7 +111,7 @@ func (k *keeper) takeOut(x *Exchange) error {
 }
 
 // putIn is 4 and 5. The root's attributes are those of the kept one.
-func (k *keeper) putIn(x *Exchange) error {
+func (k *keeper) putIn(x *state.Exchange) error {
 	k.at("in")
 	kept, err := tree.Open(k.path(keptDir))
 	if err != nil {
@@ -141,7 +137,7 @@ func (k *keeper) putIn(x *Exchange) error {
 	// What is known of differences is of content that is not here any more: every
 	// other node is compared in full.
 	if err := k.store.Regions().Forget(func(also func(*bolt.Tx) error) error {
-		return k.store.Update(func(s *State) error { asOf = s.exchanged(); return nil }, also)
+		return k.store.Update(func(s *state.State) error { asOf = exchanged(s); return nil }, also)
 	}); err != nil {
 		return err
 	}
@@ -154,7 +150,7 @@ func (k *keeper) putIn(x *Exchange) error {
 
 // exchanged records in s that the replica has the content that was kept, and
 // returns of when that is. It is behind whatever was compared or joined since.
-func (s *State) exchanged() (asOf time.Time) {
+func exchanged(s *state.State) (asOf time.Time) {
 	if s.Kept != nil {
 		s.AsOf = s.Kept.AsOf
 	}
@@ -178,7 +174,7 @@ func (k *keeper) leave(now time.Time) (string, error) {
 	if err := tree.SyncDir(k.store.Dir()); err != nil {
 		return "", err
 	}
-	return k.path(name), k.store.Update(func(s *State) error { s.Kept = nil; return nil })
+	return k.path(name), k.store.Update(func(s *state.State) error { s.Kept = nil; return nil })
 }
 
 // at tells a test which step comes.

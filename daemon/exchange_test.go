@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
@@ -33,16 +34,16 @@ func newExchanging(t *testing.T) exchanging {
 	makeContent(t, e.replica(), "mixed", 0o750)
 	s := openStore(t, e.state())
 	makeContent(t, filepath.Join(e.state(), keptDir), "consistent", 0o711)
-	err := s.Update(func(st *State) error {
+	err := s.Update(func(st *state.State) error {
 		st.Volume, st.Role, st.Reason, st.Mixed = "v", Mirror, "resync with a", true
-		st.Kept = &Kept{AsOf: keptAsOf, Made: keptAsOf, Objects: 9}
+		st.Kept = &state.Kept{AsOf: keptAsOf, Made: keptAsOf, Objects: 9}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	// It was level with node 7 once.
-	if err := s.Level([]op.NodeID{7}, func(*State) error { return nil }); err != nil {
+	if err := s.Level([]op.NodeID{7}, func(*state.State) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	closeStore(t, s)
@@ -78,7 +79,7 @@ func makeContent(t *testing.T, dir, text string, mode os.FileMode) {
 
 // run exchanges, or finishes an exchange, and calls step before each step.
 func (e exchanging) run(step func(string)) error {
-	s, err := OpenStore(e.state())
+	s, err := state.Open(e.state())
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs"
 )
 
@@ -88,8 +89,7 @@ func (r *reign) watchDisk(ctx context.Context, files *fs.FS) {
 
 // distrust notes that a sync of the replica has failed.
 func (n *node) distrust() {
-	n.store.doubted.Store(true)
-	if err := n.store.Update(func(s *State) error { s.Doubted = true; return nil }); err != nil {
+	if err := n.store.Update(func(s *state.State) error { n.store.Doubt(s); return nil }); err != nil {
 		n.log.Error("the disk has failed, and it cannot be recorded: verify after a restart", "error", err)
 	}
 }
@@ -101,7 +101,7 @@ func (r *reign) reread(ctx context.Context, files *fs.FS) {
 	loss := n.store.Regions().Lost()
 	n.distrust()
 	for {
-		err := n.store.believe(n.tree)
+		err := believe(n.store, n.tree)
 		if err == nil {
 			break
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 )
 
@@ -37,7 +38,7 @@ func reasonFor(err error) string {
 			return f.words
 		}
 	}
-	if errors.Is(err, ErrDamaged) {
+	if errors.Is(err, state.ErrDamaged) {
 		return "the node's state is damaged"
 	}
 	return "replica is not what the primary has"

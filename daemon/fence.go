@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 )
 
@@ -16,7 +17,7 @@ import (
 // uses neither Store nor Receiver. After its error nothing is recorded: the
 // session may resume, and what may be forgotten is as before. The in-sync flag
 // stays as it is. An epoch that is not higher is refused with code higher_epoch.
-func (r *Receiver) Fence(ctx context.Context, epoch op.Epoch, agree func(State) error) error {
+func (r *Receiver) Fence(ctx context.Context, epoch op.Epoch, agree func(state.State) error) error {
 	r.fencing.Lock()
 	defer r.fencing.Unlock()
 	r.mu.Lock()
@@ -36,12 +37,12 @@ func (r *Receiver) Fence(ctx context.Context, epoch op.Epoch, agree func(State) 
 			return fmt.Errorf("end the session with %s: %w", s.hello.Name, context.Cause(ctx))
 		}
 	}
-	if err := r.cfg.Store.Update(func(st *State) error {
+	if err := r.cfg.Store.Update(func(st *state.State) error {
 		if epoch.Compare(st.Epoch) <= 0 {
 			return higherEpoch(st, "epoch "+epoch.String())
 		}
 		if agree != nil {
-			if err := agree(st.clone()); err != nil {
+			if err := agree(st.Clone()); err != nil {
 				return err
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -16,7 +17,7 @@ func TestFence(t *testing.T) {
 	p.join(g)
 
 	no := errors.New("not with this set")
-	if err := g.recv.Fence(t.Context(), higher, func(s State) error {
+	if err := g.recv.Fence(t.Context(), higher, func(s state.State) error {
 		if g.recv.mayForget() {
 			t.Error("regions may be forgotten meanwhile")
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -126,7 +127,7 @@ func (s *session) begin(ctx context.Context, level *progress, b *wire.Begin) err
 // mirror was in sync until then.
 func (s *session) record(b *wire.Begin) (was bool, err error) {
 	h := &s.hello
-	err = s.r.cfg.Store.Update(func(st *State) error {
+	err = s.r.cfg.Store.Update(func(st *state.State) error {
 		epoch := h.Line.Epoch
 		if epoch.Compare(st.Epoch) < 0 {
 			return higherEpoch(st, h.Name)
@@ -155,7 +156,7 @@ func (s *session) settle(ctx context.Context) error {
 	if err := s.r.cfg.Tree.Settle(); err != nil {
 		return err
 	}
-	if err := s.r.cfg.Store.believe(s.r.cfg.Tree); err != nil {
+	if err := believe(s.r.cfg.Store, s.r.cfg.Tree); err != nil {
 		return err
 	}
 	return s.r.cfg.Keep(ctx)

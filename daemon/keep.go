@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/tree"
 )
 
@@ -24,13 +25,6 @@ const (
 	KeepOn   Keep = "on"   // or there is no resync
 	KeepOff  Keep = "off"
 )
-
-// Kept is a consistent state beside a replica that is not.
-type Kept struct {
-	AsOf    time.Time `json:"as_of"` // the moment of which it is
-	Made    time.Time `json:"made"`
-	Objects int       `json:"objects"`
-}
 
 // Names in the state directory.
 const (
@@ -53,7 +47,7 @@ var errKeeping = errors.New("it keeps a copy of its consistent state first: it i
 // takes a while, so it is moved away and removed beside all else.
 type keeper struct {
 	mode  Keep
-	store *Store
+	store *state.Store
 	tree  *tree.Tree
 	log   *slog.Logger
 	event func(kind, text string)
@@ -75,7 +69,7 @@ type copying struct {
 	err    error // why there must be no resync; read after done
 }
 
-func newKeeper(mode Keep, store *Store, t *tree.Tree, log *slog.Logger, event func(kind, text string)) *keeper {
+func newKeeper(mode Keep, store *state.Store, t *tree.Tree, log *slog.Logger, event func(kind, text string)) *keeper {
 	k := &keeper{mode: mode, store: store, tree: t, log: log, event: event}
 	k.ctx, k.end = context.WithCancel(context.Background())
 	return k
@@ -179,7 +173,7 @@ func (k *keeper) without(why string, tell bool) error {
 	if k.store.Get().NotKept == why {
 		return nil
 	}
-	if err := k.store.Update(func(s *State) error { s.NotKept = why; return nil }); err != nil {
+	if err := k.store.Update(func(s *state.State) error { s.NotKept = why; return nil }); err != nil {
 		return err
 	}
 	if tell {
@@ -200,7 +194,7 @@ func (k *keeper) makeRoom() {
 		return
 	}
 	const why = "the disk was full, and what was kept made room for the resync"
-	if err := k.store.Update(func(s *State) error { s.Kept, s.NotKept = nil, why; return nil }); err != nil {
+	if err := k.store.Update(func(s *state.State) error { s.Kept, s.NotKept = nil, why; return nil }); err != nil {
 		k.log.Error("the consistent state that fills the disk cannot be given up", "error", err)
 		return
 	}
@@ -226,7 +220,7 @@ func (k *keeper) copy(ctx context.Context, asOf time.Time) error {
 	began := time.Now()
 	objects, err := k.clone(ctx)
 	if err == nil {
-		err = k.accept(Kept{AsOf: asOf, Made: time.Now().UTC(), Objects: objects})
+		err = k.accept(state.Kept{AsOf: asOf, Made: time.Now().UTC(), Objects: objects})
 	}
 	if err == nil {
 		k.event("kept", fmt.Sprintf("the consistent state of %s is kept in %s until the resync is through: %d files and directories, copied in %v",
@@ -270,7 +264,7 @@ func (k *keeper) clone(ctx context.Context) (objects int, err error) {
 
 // accept makes the new copy the one that is kept. A crash before it is recorded
 // leaves a copy that nobody knows of, which is removed.
-func (k *keeper) accept(kept Kept) error {
+func (k *keeper) accept(kept state.Kept) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := os.Rename(filepath.Join(k.path(unfinished), "tree"), k.path(keptDir)); err != nil {
@@ -279,7 +273,7 @@ func (k *keeper) accept(kept Kept) error {
 	if err := errors.Join(os.Remove(k.path(unfinished)), tree.SyncDir(k.store.Dir())); err != nil {
 		return fmt.Errorf("keep the consistent state: %w", err)
 	}
-	return k.store.Update(func(s *State) error { s.Kept, s.NotKept = &kept, ""; return nil })
+	return k.store.Update(func(s *state.State) error { s.Kept, s.NotKept = &kept, ""; return nil })
 }
 
 // sweep removes, beside all else, what the state does not name any more.
@@ -292,7 +286,7 @@ func (k *keeper) sweep() {
 	if s := k.store.Get(); s.Kept == nil && s.Exchange == nil {
 		k.discard(keptDir)
 	} else if _, err := os.Lstat(k.path(keptDir)); s.Exchange == nil && errors.Is(err, os.ErrNotExist) {
-		err := k.store.Update(func(s *State) error {
+		err := k.store.Update(func(s *state.State) error {
 			s.Kept, s.NotKept = nil, k.path(keptDir)+" was removed"
 			return nil
 		})

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/standbyfs/standbyfs/daemon/state"
 )
 
 // newTestKeeper returns the keeper of a mirror that was level an hour ago, with a
@@ -19,7 +21,7 @@ func newTestKeeper(t *testing.T, mode Keep) (*keeper, *[]string) {
 	replica := filepath.Join(dir, "replica")
 	makeDirs(t, replica)
 	s := openStore(t, filepath.Join(dir, "state"))
-	if err := s.Update(func(st *State) error { st.level(time.Now().Add(-time.Hour)); return nil }); err != nil {
+	if err := s.Update(func(st *state.State) error { st.Level(time.Now().Add(-time.Hour)); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	var events []string
@@ -93,13 +95,13 @@ func TestSweep(t *testing.T) {
 		}
 		return names
 	}
-	kept := func(to *Kept) {
+	kept := func(to *state.Kept) {
 		t.Helper()
-		if err := k.store.Update(func(s *State) error { s.Kept = to; return nil }); err != nil {
+		if err := k.store.Update(func(s *state.State) error { s.Kept = to; return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
-	kept(&Kept{AsOf: time.Now()})
+	kept(&state.Kept{AsOf: time.Now()})
 	k.sweep()
 	k.tasks.Wait()
 	// Where it would go is there for it: a full disk may have no room to make that.
@@ -116,7 +118,7 @@ func TestSweep(t *testing.T) {
 		t.Errorf("without one there are %q", got)
 	}
 	// An operator has removed it.
-	kept(&Kept{AsOf: time.Now()})
+	kept(&state.Kept{AsOf: time.Now()})
 	k.sweep()
 	if s := k.store.Get(); s.Kept != nil || !strings.Contains(s.NotKept, "was removed") {
 		t.Errorf("of a state that is gone is recorded %+v, %q", s.Kept, s.NotKept)

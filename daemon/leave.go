@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -23,7 +24,7 @@ func (r *Receiver) Stop(ctx context.Context, reason string) error {
 	case <-s.done:
 		// A session that was not yet running, or ended by itself just now, has
 		// recorded nothing.
-		if state := r.cfg.Store.Get(); !state.InSync && state.Reason == reason {
+		if st := r.cfg.Store.Get(); !st.InSync && st.Reason == reason {
 			return nil
 		}
 		return r.leave(leave)
@@ -67,7 +68,7 @@ func (r *Receiver) fail(err error) {
 func (r *Receiver) leave(l *leaveError) error {
 	was, reason := false, l.reason
 	stopped := r.stopped(l)
-	err := r.cfg.Store.Update(func(st *State) error {
+	err := r.cfg.Store.Update(func(st *state.State) error {
 		was = st.InSync
 		if st.Role == Mirror {
 			if stopped != nil {
@@ -77,7 +78,9 @@ func (r *Receiver) leave(l *leaveError) error {
 			st.Stopped = stopped
 			st.InSync, st.Reason = false, reason
 		}
-		r.cfg.Store.doubt(st, l.err)
+		if disksFault(l.err) { // a full one loses pages, too
+			r.cfg.Store.Doubt(st)
+		}
 		return nil
 	})
 	r.mu.Lock()

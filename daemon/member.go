@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 )
 
@@ -27,13 +28,13 @@ func (a *applier) membership(lsn op.LSN, o *op.Op) error {
 		}
 	}
 	was := false
-	err := a.store.Level(a.leveled(o), func(st *State) error {
+	err := a.store.Level(a.leveled(o), func(st *state.State) error {
 		was = st.InSync
 		st.Set = o.Members
 		switch {
 		case join && self:
 			st.InSync, st.Reason, st.ArchiveUntilJoined = true, "", false
-			st.level(time.Now())
+			st.Level(time.Now())
 		case self:
 			st.InSync, st.Reason = false, "expelled by "+a.primary
 		}
@@ -96,8 +97,8 @@ func (a *applier) prepare() (op.LSN, error) {
 	if !a.async || a.at.suspect > a.at.repair {
 		return lsn, nil
 	}
-	if err := a.store.Update(func(st *State) error {
-		st.level(time.Now())
+	if err := a.store.Update(func(st *state.State) error {
+		st.Level(time.Now())
 		st.ArchiveUntilJoined = false // all that it held alone has been found or made equal
 		return nil
 	}); err != nil {

@@ -8,9 +8,7 @@
 //
 // What it durably knows:
 //
-//	state.go       all of it; store.go kept and changed; statefile.go in one file, guarded.go that may break
-//	events.go      what has happened to it; reset.go beginning anew
-//	lock.go        that it alone uses its replica
+//	daemon/state   all of it
 //	checkpoint.go  what it may forget of the regions that were changed
 //	doubt.go       a replica whose disk has failed
 //
@@ -49,6 +47,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror"
@@ -61,8 +60,8 @@ import (
 type node struct {
 	cfg     Config
 	log     *slog.Logger
-	store   *Store
-	lock    *Lock
+	store   *state.Store
+	lock    *state.Lock
 	tree    *tree.Tree
 	keeper  *keeper
 	admin   net.Listener
@@ -117,10 +116,10 @@ func Run(ctx context.Context, cfg Config) error {
 // trace: what is durable comes last.
 func (n *node) open(ctx context.Context) error {
 	var err error
-	if n.store, err = OpenStore(n.cfg.StateDir); err != nil {
+	if n.store, err = state.Open(n.cfg.StateDir); err != nil {
 		return err
 	}
-	if n.lock, err = LockReplica(n.cfg.Replica, n.cfg.StateDir); err != nil {
+	if n.lock, err = state.LockReplica(n.cfg.Replica, n.cfg.StateDir); err != nil {
 		return err
 	}
 	if err := admit(n.cfg, n.store.Get()); err != nil {
@@ -268,30 +267,16 @@ var (
 
 // admit refuses a role that the state does not allow. A killed primary may
 // start as a mirror; a mirror becomes the primary by promotion alone.
-func admit(cfg Config, s State) error {
+func admit(cfg Config, s state.State) error {
 	if cfg.Role == Mirror || s.Role != Mirror || s.Volume == "" {
 		return nil
 	}
-	if deposed(s) {
+	if s.Deposed() {
 		return fmt.Errorf("%w: epoch %s took over; start it with `standbyfs mirror %s --listen HOST:PORT`, and the new primary brings it level",
 			ErrDeposed, s.Epoch, cfg.Replica)
 	}
 	return fmt.Errorf("%w: start it with `standbyfs mirror %s --listen HOST:PORT` and, if it is to take over, run `standbyfs promote %s --mount %s`",
 		ErrIsMirror, cfg.Replica, cfg.Replica, cfg.Mountpoint)
-}
-
-// deposed reports whether the node once was the primary and has not joined
-// since another one took over.
-func deposed(s State) bool {
-	if s.Role != Mirror || !s.ArchiveUntilJoined || s.Epoch.Owner == s.Node {
-		return false
-	}
-	for _, e := range s.History {
-		if e.Epoch.Owner == s.Node {
-			return true
-		}
-	}
-	return false
 }
 
 // newVolume draws the UUID of a new volume (RFC 9562, version 4).

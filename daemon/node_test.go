@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/wire"
@@ -43,8 +44,8 @@ func TestPrimaryAlone(t *testing.T) {
 	if _, err := a.admin().Verify(t.Context()); err == nil || !strings.Contains(err.Error(), "no mirrors") {
 		t.Errorf("verify without mirrors: %v", err)
 	}
-	if _, err := (&machine{t: t, name: "second"}).try(cfg); !errors.Is(err, ErrLocked) {
-		t.Errorf("a second node on the replica: %v, want ErrLocked", err)
+	if _, err := (&machine{t: t, name: "second"}).try(cfg); !errors.Is(err, state.ErrLocked) {
+		t.Errorf("a second node on the replica: %v, want state.ErrLocked", err)
 	}
 	a.halt()
 	a.holds(filepath.Join(a.replica, "new"), "text")

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
@@ -48,7 +49,7 @@ func (n *node) reign(ctx context.Context, t term) (err error) {
 			r.synced++
 		}
 	}
-	if err := n.store.believe(n.tree); err != nil {
+	if err := believe(n.store, n.tree); err != nil {
 		t.begun(err)
 		return err
 	}
@@ -184,9 +185,9 @@ func (r *reign) record() {
 		return
 	}
 	at := r.log.Status().LSN
-	if err := r.node.store.Update(func(s *State) error {
+	if err := r.node.store.Update(func(s *state.State) error {
 		if s.Role == Primary && s.Epoch == r.line.Epoch {
-			s.Stopped = &Stopped{Line: r.line, LSN: at}
+			s.Stopped = &state.Stopped{Line: r.line, LSN: at}
 		}
 		return nil
 	}); err != nil {
@@ -261,7 +262,7 @@ func plural(n int, what string) string {
 // Decide implements mirror.Register on the state file: the set is durable when
 // it returns (RULES.md 5, ExpelFirst). A deposed primary decides nothing.
 func (r *reign) Decide(_ context.Context, set []op.NodeID, joined op.NodeID) error {
-	decide := func(s *State) error {
+	decide := func(s *state.State) error {
 		if s.Role != Primary || s.Epoch != r.line.Epoch {
 			return fmt.Errorf("the in-sync set belongs to epoch %s: %w", s.Epoch, op.ErrFenced)
 		}
@@ -310,7 +311,7 @@ func (r *reign) resync(req admin.ResyncRequest) (admin.ResyncResult, error) {
 		return admin.ResyncResult{}, err
 	}
 	var result admin.ResyncResult
-	err = r.node.store.Update(func(s *State) error {
+	err = r.node.store.Update(func(s *state.State) error {
 		for _, p := range peers {
 			s.Paused = slices.DeleteFunc(s.Paused, func(addr string) bool { return addr == p.Addr })
 			if req.Pause {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/daemon/divergence"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
@@ -322,8 +323,8 @@ var errChanged = errors.New("what this mirror knows changed during the promotion
 // before the first op and before any hello as primary (RULES.md 12,
 // PromotePersist). The session has ended by now; if its last entries changed
 // what was ruled on, only force goes on.
-func (n *node) record(t *term, ruled State, epoch op.Epoch, force bool) error {
-	return n.store.Update(func(s *State) error {
+func (n *node) record(t *term, ruled state.State, epoch op.Epoch, force bool) error {
+	return n.store.Update(func(s *state.State) error {
 		if epoch.Compare(s.Epoch) <= 0 || !force && (s.Epoch != ruled.Epoch || s.InSync != ruled.InSync) {
 			return errChanged
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 )
 
@@ -223,7 +224,7 @@ func TestMountFailsAfterTheEpochIsTaken(t *testing.T) {
 	if err := n.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.store.Update(func(s *State) error { s.InSync = true; return nil }); err != nil {
+	if err := n.store.Update(func(s *state.State) error { s.InSync = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	answer := make(chan outcome, 1)

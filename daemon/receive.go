@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/wire"
@@ -18,7 +19,7 @@ import (
 
 // ReceiverConfig is what a Receiver works with.
 type ReceiverConfig struct {
-	Store     *Store
+	Store     *state.Store
 	Tree      *tree.Tree
 	Heartbeat time.Duration // between two signs of life; three without any end a session
 	Logger    *slog.Logger
@@ -106,7 +107,7 @@ func NewReceiver(cfg ReceiverConfig) *Receiver {
 	}
 	r := &Receiver{cfg: cfg}
 	if st := cfg.Store.Get(); st.Role == Mirror {
-		r.level = st.Stopped.resumed()
+		r.level = resumed(st.Stopped)
 	}
 	return r
 }
@@ -195,15 +196,15 @@ func (r *Receiver) release(s *session) {
 
 // Status returns the mirror's standing now.
 func (r *Receiver) Status() MirrorStatus {
-	state := r.cfg.Store.Get()
+	known := r.cfg.Store.Get()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st := MirrorStatus{
-		InSync:      state.InSync && r.unrecorded == "",
-		Reason:      state.Reason,
-		Primary:     state.PrimaryName,
-		PrimaryNode: state.Epoch.Owner,
-		LastHeard:   state.PrimaryHeard,
+		InSync:      known.InSync && r.unrecorded == "",
+		Reason:      known.Reason,
+		Primary:     known.PrimaryName,
+		PrimaryNode: known.Epoch.Owner,
+		LastHeard:   known.PrimaryHeard,
 	}
 	if r.unrecorded != "" {
 		st.Reason = r.unrecorded

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -19,7 +20,7 @@ func TestFirstSession(t *testing.T) {
 	if a != want {
 		t.Errorf("answer %+v, want %+v", a, want)
 	}
-	if st := g.store.Get(); st.Volume != "" || st.Role != NoRole {
+	if st := g.store.Get(); st.Volume != "" || st.Role != state.NoRole {
 		t.Errorf("recorded before Begin: %+v", st)
 	}
 	p.tell(wire.KindBegin, wire.Begin{Policy: wire.Policy{MinInSync: 1, OnShortage: "fail", Set: []op.NodeID{otherNode}}})

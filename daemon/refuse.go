@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -65,7 +66,7 @@ func (r *Receiver) refuse(h *wire.Hello) *wire.Refusal {
 
 // higherEpoch is the refusal of a lower epoch, by whose answer a deposed
 // primary learns that it is one (RULES.md 7, RefuseLower).
-func higherEpoch(st *State, who string) *wire.Refusal {
+func higherEpoch(st *state.State, who string) *wire.Refusal {
 	return &wire.Refusal{
 		Code: wire.CodeHigherEpoch, Epoch: st.Epoch,
 		Message: fmt.Sprintf("%s is deposed: %s has seen epoch %s: start %s again as a mirror", who, st.Name, st.Epoch, who),

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -14,7 +15,7 @@ import (
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		state  func(*State)
+		state  func(*state.State)
 		hello  func(*wire.Hello)
 		before func(*rig)
 		code   wire.Code
@@ -22,13 +23,13 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"newer protocol", nil, func(h *wire.Hello) { h.Protocol, h.MinProtocol = 9, 8 }, nil, wire.CodeProtocol, "a speaks protocols 8 to 9 (standbyfs test), mirror b speaks 3 to 3 (standbyfs test): install the same version on both"},
 		{"older protocol", nil, func(h *wire.Hello) { h.Protocol, h.MinProtocol = 0, 0 }, nil, wire.CodeProtocol, "install the same version on both"},
-		{"foreign volume", func(s *State) { s.Volume = "other" }, nil, nil, wire.CodeForeignVolume, "mirror b keeps volume other and a serves volume vol: connect the primary that this mirror belongs to"},
-		{"lower epoch", func(s *State) { s.Epoch = op.Epoch{Number: 2, Owner: otherNode} }, nil, nil, wire.CodeHigherEpoch, "a is deposed: b has seen epoch 2/000000000000000c: start a again as a mirror"},
-		{"lower owner of the same number", func(s *State) { s.Epoch = op.Epoch{Number: 1, Owner: otherNode} }, nil, nil, wire.CodeHigherEpoch, "a is deposed"},
+		{"foreign volume", func(s *state.State) { s.Volume = "other" }, nil, nil, wire.CodeForeignVolume, "mirror b keeps volume other and a serves volume vol: connect the primary that this mirror belongs to"},
+		{"lower epoch", func(s *state.State) { s.Epoch = op.Epoch{Number: 2, Owner: otherNode} }, nil, nil, wire.CodeHigherEpoch, "a is deposed: b has seen epoch 2/000000000000000c: start a again as a mirror"},
+		{"lower owner of the same number", func(s *state.State) { s.Epoch = op.Epoch{Number: 1, Owner: otherNode} }, nil, nil, wire.CodeHigherEpoch, "a is deposed"},
 		{"not the epoch's owner", nil, func(h *wire.Hello) { h.Node = otherNode }, nil, wire.CodeProtocol, "makes no sense"},
 		{"no position", nil, func(h *wire.Hello) { h.Next = 0 }, nil, wire.CodeProtocol, "makes no sense"},
-		{"its own node", func(s *State) { s.Node = primaryNode }, nil, nil, wire.CodeNotAMirror, "its state directory was copied"},
-		{"a primary", func(s *State) { s.Role = Primary }, nil, nil, wire.CodeNotAMirror, "b is itself the primary"},
+		{"its own node", func(s *state.State) { s.Node = primaryNode }, nil, nil, wire.CodeNotAMirror, "its state directory was copied"},
+		{"a primary", func(s *state.State) { s.Role = Primary }, nil, nil, wire.CodeNotAMirror, "b is itself the primary"},
 		{"not empty", nil, nil, func(g *rig) { os.Mkdir(filepath.Join(g.dir, "d"), 0o700) }, wire.CodeNotEmpty, `is not empty on first use (it holds "d")`},
 		{"detached", nil, nil, func(g *rig) { g.recv.Detach(t.Context()) }, wire.CodeNotAMirror, "b is being promoted: it is no mirror any more"},
 		{"stopped", nil, nil, func(g *rig) { g.recv.Stop(t.Context(), "stopped") }, wire.CodeBusy, "mirror b stops: start it again"},
@@ -38,7 +39,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			g := newRig(t)
 			if c.state != nil {
-				if err := g.store.Update(func(s *State) error { c.state(s); return nil }); err != nil {
+				if err := g.store.Update(func(s *state.State) error { c.state(s); return nil }); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 )
 
@@ -29,7 +30,7 @@ type progress struct {
 // it, and its record of that is gone before anything is. A mirror that was in
 // sync and stands at just that op is equal, so it stands at the beginning of the
 // next line.
-func (s *session) resume(level *progress, st *State) *progress {
+func (s *session) resume(level *progress, st *state.State) *progress {
 	switch follows := s.hello.Follows; {
 	case level == nil:
 		return nil
@@ -45,7 +46,7 @@ func (s *session) resume(level *progress, st *State) *progress {
 // stopped is where a mirror that stops cleanly may go on, once its replica is on
 // stable storage. The hot set need not be looked at then: it is empty but for
 // what a resync had under way, which the primary knows.
-func (r *Receiver) stopped(l *leaveError) *Stopped {
+func (r *Receiver) stopped(l *leaveError) *state.Stopped {
 	if !l.clean {
 		return nil
 	}
@@ -62,11 +63,11 @@ func (r *Receiver) stopped(l *leaveError) *Stopped {
 		r.cfg.Logger.Error("stopped without knowing that the replica is on stable storage", "error", err)
 		return nil
 	}
-	return &Stopped{Line: at.line, LSN: at.applied, Offset: at.offset, Commit: at.commit, Strict: at.strict}
+	return &state.Stopped{Line: at.line, LSN: at.applied, Offset: at.offset, Commit: at.commit, Strict: at.strict}
 }
 
-// resumed is the progress of a mirror that was stopped there.
-func (s *Stopped) resumed() *progress {
+// resumed is the progress of a mirror that was stopped at s.
+func resumed(s *state.Stopped) *progress {
 	if s == nil {
 		return nil
 	}

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/wire"
@@ -24,7 +25,7 @@ type rig struct {
 	t     *testing.T
 	dir   string // replica
 	state string // state directory
-	store *Store
+	store *state.Store
 	tree  *tree.Tree
 	recv  *Receiver
 
@@ -49,7 +50,7 @@ func rigIn(t *testing.T, base string, heartbeat time.Duration) *rig {
 		t.Fatal(err)
 	}
 	g.store = openStore(t, g.state)
-	if err := g.store.Update(func(s *State) error { s.Name = "b"; return nil }); err != nil {
+	if err := g.store.Update(func(s *state.State) error { s.Name = "b"; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -318,16 +319,32 @@ func fsyncOf(path string) *op.Op {
 	return &op.Op{Kind: op.Fsync, Path: path, Flags: op.Barrier}
 }
 
-// readCopy reads what a kill at this moment would leave.
-func readCopy(t *testing.T, dir string) (State, []Event, error) {
+func openStore(t *testing.T, dir string) *state.Store {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, stateFile))
+	s, err := state.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func closeStore(t *testing.T, s *state.Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readCopy reads what a kill at this moment would leave.
+func readCopy(t *testing.T, dir string) (state.State, []state.Event, error) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, "state.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	to := t.TempDir()
-	if err := os.WriteFile(filepath.Join(to, stateFile), data, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(to, "state.db"), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return ReadState(to, 10)
+	return state.Read(to, 10)
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -102,7 +103,7 @@ func (s *session) policy(payload []byte) error {
 	if err := wire.DecodeMessage(payload, &p); err != nil {
 		return err
 	}
-	return s.r.cfg.Store.Update(func(st *State) error { st.Policy = p; return nil })
+	return s.r.cfg.Store.Update(func(st *state.State) error { st.Policy = p; return nil })
 }
 
 // prepare syncs the replica beside the stream and tells the primary so. From
@@ -186,7 +187,7 @@ func (s *session) end(why error) {
 // process is gone.
 func (s *session) noteHeard() {
 	strict := s.applier.progress().strict
-	if err := s.r.cfg.Store.Update(func(st *State) error {
+	if err := s.r.cfg.Store.Update(func(st *state.State) error {
 		st.PrimaryHeard = s.heard.last().UTC()
 		if strict && !st.Mixed {
 			st.AsOf = st.PrimaryHeard

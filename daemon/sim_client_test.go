@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror/region"
 	"golang.org/x/sys/unix"
@@ -88,7 +89,7 @@ func (s *simulation) must(p *simProcess) *simMust {
 }
 
 // kept checks that.
-func (m *simNode) kept(st State) error {
+func (m *simNode) kept(st state.State) error {
 	must := m.must
 	m.must = nil
 	if must == nil || st.Epoch != must.epoch || !must.primary && !st.InSync {

@@ -213,7 +213,10 @@ func (p *simProcess) around(o *op.Op, do func() error) error {
 			if err == nil && !p.of.lies.Load().sync {
 				disk.synced(mark, 0)
 			}
-			return errors.Join(err, p.of.lies.Load().checkpointed(p.n.store.db))
+			if after := p.of.lies.Load().after; after != nil {
+				err = errors.Join(err, p.db.Update(after))
+			}
+			return err
 		})
 	}
 	end := p.watch(o)

@@ -4,8 +4,10 @@
 package daemon
 
 import (
+	"errors"
 	"slices"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 	bolt "go.etcd.io/bbolt"
@@ -19,9 +21,9 @@ type simLies struct {
 	commit      bool // a mirror hears that all is committed, whatever that rests on
 	unarchived  bool // what a mirror keeps of a divergence is gone before it is applied
 	// edit changes the state that a transaction records; was is the one on disk.
-	edit func(was, is *State)
+	edit func(was, is *state.State)
 	// regions changes the records of regions at the end of a transaction.
-	regions func(tx *bolt.Tx, was, is *State) error
+	regions func(tx *bolt.Tx, was, is *state.State) error
 	// after changes them after each sync of the replica.
 	after func(tx *bolt.Tx) error
 }
@@ -37,33 +39,25 @@ func (m *simNode) lie(how func(*simLies)) {
 // update makes a transaction and lies about it.
 func (l *simLies) update(db *bolt.DB, fn func(*bolt.Tx) error) error {
 	return db.Update(func(tx *bolt.Tx) error {
-		was := stateIn(tx)
+		was, none := state.In(tx)
 		if err := fn(tx); err != nil {
 			return err
 		}
-		is := stateIn(tx)
+		is, err := state.In(tx)
+		if err = errors.Join(none, err); err != nil {
+			return err
+		}
 		if l.regions != nil {
-			if err := l.regions(tx, was, is); err != nil {
+			if err := l.regions(tx, &was, &is); err != nil {
 				return err
 			}
 		}
-		if l.edit == nil || was == nil || is == nil {
+		if l.edit == nil {
 			return nil
 		}
-		l.edit(was, is)
-		sealed, err := seal(is)
-		if err != nil {
-			return err
-		}
-		return tx.Bucket(nodeBucket).Put(stateKey, sealed)
+		l.edit(&was, &is)
+		return state.Put(tx, &is)
 	})
-}
-
-func (l *simLies) checkpointed(db *guarded) error {
-	if l.after == nil {
-		return nil
-	}
-	return db.database.(simDatabase).DB.Update(l.after)
 }
 
 // hearCommit tells a mirror that all that it has applied is committed.
@@ -82,19 +76,6 @@ func (p *simProcess) hearCommit() {
 	s.applier.step.Lock()
 	defer s.applier.step.Unlock()
 	s.applier.advance(func(at *progress) { at.commit = at.applied })
-}
-
-// stateIn is the state that a transaction sees; nil: none.
-func stateIn(tx *bolt.Tx) *State {
-	b := tx.Bucket(nodeBucket)
-	if b == nil {
-		return nil
-	}
-	st, err := unseal(b.Get(stateKey))
-	if err != nil {
-		return nil
-	}
-	return &st
 }
 
 // empty takes all keys out of a bucket of regions, and of those in it.
@@ -123,14 +104,14 @@ func empty(b *bolt.Bucket) error {
 // The lies, by what they forget.
 var (
 	noHot = func(l *simLies) {
-		l.regions = func(tx *bolt.Tx, _, _ *State) error { return empty(tx.Bucket([]byte("hot"))) }
+		l.regions = func(tx *bolt.Tx, _, _ *state.State) error { return empty(tx.Bucket([]byte("hot"))) }
 	}
 	noStale = func(l *simLies) {
-		l.regions = func(tx *bolt.Tx, _, _ *State) error { return empty(tx.Bucket([]byte("stale"))) }
+		l.regions = func(tx *bolt.Tx, _, _ *state.State) error { return empty(tx.Bucket([]byte("stale"))) }
 	}
 	// oneRegion forgets the first one of the hot set.
 	oneRegion = func(l *simLies) {
-		l.regions = func(tx *bolt.Tx, _, _ *State) error {
+		l.regions = func(tx *bolt.Tx, _, _ *state.State) error {
 			if b := tx.Bucket([]byte("hot")); b != nil {
 				if k, _ := b.Cursor().First(); k != nil {
 					return b.Delete(slices.Clone(k))
@@ -143,24 +124,24 @@ var (
 		l.after = func(tx *bolt.Tx) error { return empty(tx.Bucket([]byte("hot"))) }
 	}
 	noHotAfterJoin = func(l *simLies) {
-		l.regions = func(tx *bolt.Tx, was, is *State) error {
-			if was != nil && !was.InSync && is.InSync {
+		l.regions = func(tx *bolt.Tx, was, is *state.State) error {
+			if !was.InSync && is.InSync {
 				return empty(tx.Bucket([]byte("hot")))
 			}
 			return nil
 		}
 	}
 	noHotOutOfSync = func(l *simLies) {
-		l.regions = func(tx *bolt.Tx, _, is *State) error {
-			if is != nil && is.Role == Mirror && !is.InSync {
+		l.regions = func(tx *bolt.Tx, _, is *state.State) error {
+			if is.Role == Mirror && !is.InSync {
 				return empty(tx.Bucket([]byte("hot")))
 			}
 			return nil
 		}
 	}
 	noStaleAtOthersJoin = func(l *simLies) {
-		l.regions = func(tx *bolt.Tx, was, is *State) error {
-			if was != nil && !is.InSync && is.Role == Mirror && len(is.Set) > len(was.Set) {
+		l.regions = func(tx *bolt.Tx, was, is *state.State) error {
+			if !is.InSync && is.Role == Mirror && len(is.Set) > len(was.Set) {
 				return empty(tx.Bucket([]byte("stale")))
 			}
 			return nil
@@ -169,28 +150,28 @@ var (
 	pageCache   = func(l *simLies) { l.sync = true }
 	early       = func(l *simLies) { l.fsync = true }
 	staysMember = func(l *simLies) {
-		l.edit = func(was, is *State) { is.InSync = is.InSync || was.InSync }
+		l.edit = func(was, is *state.State) { is.InSync = is.InSync || was.InSync }
 	}
 	oldEpoch = func(l *simLies) {
-		l.edit = func(was, is *State) {
+		l.edit = func(was, is *state.State) {
 			if was.Volume != "" && is.Epoch.Owner != is.Node {
 				is.Epoch, is.History = was.Epoch, was.History
 			}
 		}
 	}
 	staysMirror = func(l *simLies) {
-		l.edit = func(was, is *State) {
+		l.edit = func(was, is *state.State) {
 			if was.Role == Mirror && is.Role == Primary {
 				is.Role, is.Epoch, is.History = was.Role, was.Epoch, was.History
 			}
 		}
 	}
 	oldLine = func(l *simLies) {
-		l.edit = func(was, is *State) { is.Incarnation = was.Incarnation }
+		l.edit = func(was, is *state.State) { is.Incarnation = was.Incarnation }
 	}
 	// higherRestart makes a restart of a primary another reign.
 	higherRestart = func(l *simLies) {
-		l.edit = func(was, is *State) {
+		l.edit = func(was, is *state.State) {
 			if was.Role == Primary && is.Incarnation > was.Incarnation {
 				is.Epoch.Number = was.Epoch.Number + 10
 			}
@@ -200,7 +181,7 @@ var (
 	// set.
 	othersEpoch = func(l *simLies) {
 		var other op.NodeID
-		l.edit = func(_, is *State) {
+		l.edit = func(_, is *state.State) {
 			for _, n := range is.Set {
 				other = n
 			}
@@ -211,18 +192,18 @@ var (
 	}
 	unarchived  = func(l *simLies) { l.unarchived = true }
 	noArchiving = func(l *simLies) {
-		l.edit = func(_, is *State) { is.ArchiveUntilJoined = false }
+		l.edit = func(_, is *state.State) { is.ArchiveUntilJoined = false }
 	}
 	onlyDeposedArchives = func(l *simLies) {
-		l.edit = func(_, is *State) { is.ArchiveUntilJoined = is.ArchiveUntilJoined && deposed(*is) }
+		l.edit = func(_, is *state.State) { is.ArchiveUntilJoined = is.ArchiveUntilJoined && is.Deposed() }
 	}
 	noOthers = func(l *simLies) {
-		l.edit = func(_, is *State) {
+		l.edit = func(_, is *state.State) {
 			is.Policy.Members = slices.DeleteFunc(is.Policy.Members, func(m wire.Member) bool { return m.Node != is.Node })
 		}
 	}
 	forgetsExpulsions = func(l *simLies) {
-		l.edit = func(was, is *State) {
+		l.edit = func(was, is *state.State) {
 			if len(is.Set) < len(was.Set) {
 				is.Set, is.Policy.Set = was.Set, was.Set
 			}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
@@ -49,6 +50,7 @@ type simNode struct {
 type simProcess struct {
 	of     *simNode
 	n      *node
+	db     *bolt.DB // its state
 	cancel context.CancelFunc
 	done   chan struct{} // closed when nothing of it runs any more
 	err    error         // of its role, once done
@@ -109,7 +111,10 @@ func (m *simNode) start(role Role) error {
 	}
 	cfg := m.config(role)
 	p := &simProcess{of: m, done: make(chan struct{})}
-	store, err := openStoreBy(cfg.StateDir, func(db database) database { return simDatabase{db.(*bolt.DB), p} })
+	store, err := state.OpenThrough(cfg.StateDir, func(db state.Database) state.Database {
+		p.db = db.(*bolt.DB)
+		return simDatabase{p.db, p}
+	})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -105,12 +106,12 @@ func (n *node) checkEmpty() error {
 // resync overwrites is archived (RULES.md 15).
 func (n *node) demote() error {
 	was := n.store.Get().Role
-	if err := n.store.Update(func(s *State) error {
+	if err := n.store.Update(func(s *state.State) error {
 		s.Name = n.cfg.Name
 		if s.Role == Primary {
 			s.Role, s.InSync, s.Set, s.ArchiveUntilJoined, s.Stopped = Mirror, false, nil, true, nil
 			s.Reason = "it was the primary and has not been brought level since"
-			s.level(n.store.alive)
+			s.Level(n.store.Alive())
 		}
 		return nil
 	}); err != nil {
@@ -153,7 +154,7 @@ func (s *standby) serveOps(ctx context.Context, session *wire.Session) error {
 // fence refuses, unless forced, a node that this mirror knows to be out of the
 // in-sync set: its session may then go on.
 func (s *standby) fence(ctx context.Context, req fenceRequest) error {
-	agree := func(st State) error {
+	agree := func(st state.State) error {
 		if st.Role == Primary {
 			return &wire.Refusal{Code: wire.CodeBusy, Message: fmt.Sprintf("%s is taking over itself: try again", st.Name)}
 		}

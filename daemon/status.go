@@ -10,6 +10,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/daemon/divergence"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/mirror"
 )
 
@@ -97,8 +98,8 @@ func (n *node) Resync(_ context.Context, req admin.ResyncRequest) (admin.ResyncR
 // FromState returns the status of a node that does not run, from what it
 // durably knows. Where there is no state the status says that.
 func FromState(stateDir string) (admin.Status, error) {
-	state, events, err := ReadState(stateDir, shownEvents)
-	s := describe(state)
+	st, events, err := state.Read(stateDir, shownEvents)
+	s := describe(st)
 	s.StateDir, s.Events = stateDir, show(events)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
@@ -111,7 +112,7 @@ func FromState(stateDir string) (admin.Status, error) {
 }
 
 // describe says what is known of a node whether it runs or not.
-func describe(s State) admin.Status {
+func describe(s state.State) admin.Status {
 	var kept time.Time
 	if s.Kept != nil {
 		kept = s.Kept.AsOf
@@ -119,12 +120,12 @@ func describe(s State) admin.Status {
 	return admin.Status{
 		Mixed: s.Mixed, AsOf: s.AsOf, Kept: kept,
 		Time: time.Now(), Node: s.Node, Name: s.Name, Volume: s.Volume, Role: string(s.Role), Epoch: s.Epoch,
-		InSync: s.InSync, Why: s.Reason, Set: s.Set, Deposed: deposed(s), PrimaryHeard: s.PrimaryHeard,
+		InSync: s.InSync, Why: s.Reason, Set: s.Set, Deposed: s.Deposed(), PrimaryHeard: s.PrimaryHeard,
 		LastVerify: s.LastVerify,
 	}
 }
 
-func show(events []Event) []admin.Event {
+func show(events []state.Event) []admin.Event {
 	shown := make([]admin.Event, len(events))
 	for i, e := range events {
 		shown[i] = admin.Event(e)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/wire"
@@ -29,7 +30,7 @@ type term struct {
 func (n *node) begin() (term, error) {
 	t := term{mountpoint: n.cfg.Mountpoint, peers: n.cfg.Mirror.Peers, begun: func(error) {}}
 	adopted, lowered, ended := false, "", 0
-	err := n.store.Update(func(s *State) error {
+	err := n.store.Update(func(s *state.State) error {
 		if adopted = s.Role != Primary; adopted {
 			s.Volume, s.Role, s.Adopts, s.ArchiveUntilJoined = newVolume(), Primary, false, false
 			s.See(op.Epoch{Number: 1, Owner: s.Node}, 1, time.Now().UTC())
@@ -65,7 +66,7 @@ func (n *node) begin() (term, error) {
 // enter makes s that of a primary in a new line of its epoch, and completes t
 // from it. Without peers there is nobody to expel later: the set ends here,
 // durably and before anything is acknowledged alone.
-func (t *term) enter(s *State, m Mirroring) {
+func (t *term) enter(s *state.State, m Mirroring) {
 	s.Incarnation++
 	t.line = op.Line{Epoch: s.Epoch, Incarnation: s.Incarnation}
 	if len(t.peers) == 0 {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
 )
@@ -143,7 +144,7 @@ func (r *reign) verified(report *mirror.VerifyReport) error {
 	if found.Compared() == 0 {
 		return nil
 	}
-	if err := r.node.store.Update(func(s *State) error { s.LastVerify = found; return nil }); err != nil {
+	if err := r.node.store.Update(func(s *state.State) error { s.LastVerify = found; return nil }); err != nil {
 		return fmt.Errorf("record what the verify has found: %w", err)
 	}
 	log := r.node.log.Info

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/standbyfs/standbyfs/daemon"
+	"github.com/standbyfs/standbyfs/daemon/state"
 )
 
 func newStateCommand() *cobra.Command {
@@ -64,25 +64,25 @@ func runStateReset(cmd *cobra.Command, args []string, opts *stateResetOptions) e
 	if err != nil {
 		return err
 	}
-	reset, err := daemon.ResetState(node.stateDir, opts.force)
+	old, err := state.Reset(node.stateDir, opts.force)
 	switch {
-	case errors.Is(err, daemon.ErrHealthy):
-		was := reset.Was
+	case errors.Is(err, state.ErrHealthy):
+		was := old.Was
 		return fmt.Errorf("%w: it is that of %s of volume %s, epoch %s; --force forgets that", err, role(was.Role), dash(was.Volume), was.Epoch)
 	case err != nil:
 		return cannot(err)
 	}
 	out := cmd.OutOrStdout()
-	if reset.Moved != "" {
-		if err := sayLine(out, "the old state is %s now", reset.Moved); err != nil {
+	if old.Moved != "" {
+		if err := sayLine(out, "the old state is %s now", old.Moved); err != nil {
 			return err
 		}
 	}
 	return sayLine(out, "%s is fresh: start the node with `standbyfs mirror`, and all of its replica is compared; as a primary it would be a new volume", node.stateDir)
 }
 
-func role(r daemon.Role) string {
-	if r == daemon.NoRole {
+func role(r state.Role) string {
+	if r == state.NoRole {
 		return "a node without a role"
 	}
 	return "a " + string(r)

@@ -10,7 +10,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
-	"github.com/standbyfs/standbyfs/daemon"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror/region"
 )
@@ -88,7 +88,7 @@ func (r *records) add(dir string, w work, steps int) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	// As a node makes it: with room ahead.
-	fresh, err := daemon.OpenStore(dir)
+	fresh, err := state.Open(dir)
 	if err == nil {
 		err = fresh.Close()
 	}

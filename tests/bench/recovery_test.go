@@ -11,7 +11,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/standbyfs/standbyfs/daemon"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/mirror/region"
 )
 
@@ -116,7 +116,7 @@ func TestRecords(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	s, err := daemon.OpenStore(dir)
+	s, err := state.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

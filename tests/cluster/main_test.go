@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/standbyfs/standbyfs/daemon"
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
 )
@@ -88,9 +88,9 @@ func second(c *harness.Cluster) *harness.Node {
 }
 
 // stateOf reads what a node that does not run has on disk.
-func stateOf(t *testing.T, n *harness.Node) daemon.State {
+func stateOf(t *testing.T, n *harness.Node) state.State {
 	t.Helper()
-	s, _, err := daemon.ReadState(n.StateDir, 0)
+	s, _, err := state.Read(n.StateDir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon"
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
@@ -141,8 +142,8 @@ func TestRefusesLockedReplica(t *testing.T) {
 		n := c.NewNode("again")
 		n.Replica, n.StateDir = m.Replica, m.StateDir
 		err := n.TryStart(daemon.Mirror)
-		if !errors.Is(err, daemon.ErrLocked) {
-			t.Fatalf("starting a second node: %v, want %v", err, daemon.ErrLocked)
+		if !errors.Is(err, state.ErrLocked) {
+			t.Fatalf("starting a second node: %v, want %v", err, state.ErrLocked)
 		}
 		says(t, err.Error(), m.StateDir, "process ID", "stop it first")
 	})
@@ -150,8 +151,8 @@ func TestRefusesLockedReplica(t *testing.T) {
 		n := c.NewNode("other")
 		n.Replica = m.Replica
 		err := n.TryStart(daemon.Mirror)
-		if !errors.Is(err, daemon.ErrLocked) {
-			t.Fatalf("starting a second node: %v, want %v", err, daemon.ErrLocked)
+		if !errors.Is(err, state.ErrLocked) {
+			t.Fatalf("starting a second node: %v, want %v", err, state.ErrLocked)
 		}
 		says(t, err.Error(), m.Replica)
 	})
@@ -168,8 +169,8 @@ func TestRefusesStateOfAnotherReplica(t *testing.T) {
 	}
 	copyTree(t, old, m.Replica)
 	err := m.TryStart(daemon.Mirror)
-	if !errors.Is(err, daemon.ErrOtherReplica) {
-		t.Fatalf("starting on a copy of the replica: %v, want %v", err, daemon.ErrOtherReplica)
+	if !errors.Is(err, state.ErrOtherReplica) {
+		t.Fatalf("starting on a copy of the replica: %v, want %v", err, state.ErrOtherReplica)
 	}
 	says(t, err.Error(), m.StateDir, m.Replica, "standbyfs state reset --force "+m.Replica)
 }

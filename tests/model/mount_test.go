@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/standbyfs/standbyfs/daemon"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
 )
@@ -116,8 +117,8 @@ var disturbances = map[string]func(t *testing.T, c *harness.Cluster, i int, r *r
 	"kill": func(t *testing.T, c *harness.Cluster, i int, _ *rand.Rand) func() {
 		m := c.Mirrors[i]
 		m.MustStop()
-		edit(t, m, func(s *daemon.Store) error {
-			return s.Update(func(s *daemon.State) error { s.Stopped = nil; return nil })
+		edit(t, m, func(s *state.Store) error {
+			return s.Update(func(s *state.State) error { s.Stopped = nil; return nil })
 		})
 		return func() { m.Start(daemon.Mirror) }
 	},
@@ -135,9 +136,9 @@ var disturbances = map[string]func(t *testing.T, c *harness.Cluster, i int, r *r
 // behind: it runs a sequence of its own in each of its directories.
 func spoil(t *testing.T, m *harness.Node, r *rand.Rand) {
 	t.Helper()
-	edit(t, m, func(s *daemon.Store) error {
+	edit(t, m, func(s *state.Store) error {
 		return s.Regions().Forget(func(also func(*bolt.Tx) error) error {
-			return s.Update(func(s *daemon.State) error { s.Stopped = nil; return nil }, also)
+			return s.Update(func(s *state.State) error { s.Stopped = nil; return nil }, also)
 		})
 	})
 	var dirs []string
@@ -163,9 +164,9 @@ func spoil(t *testing.T, m *harness.Node, r *rand.Rand) {
 }
 
 // edit changes what a stopped node durably knows.
-func edit(t *testing.T, n *harness.Node, change func(*daemon.Store) error) {
+func edit(t *testing.T, n *harness.Node, change func(*state.Store) error) {
 	t.Helper()
-	s, err := daemon.OpenStore(n.StateDir)
+	s, err := state.Open(n.StateDir)
 	if err != nil {
 		t.Fatal(err)
 	}

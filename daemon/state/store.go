@@ -1,4 +1,4 @@
-package daemon
+package state
 
 import (
 	"errors"
@@ -38,34 +38,34 @@ type Store struct {
 	trouble error      // of the last Update; nil: it was recorded
 }
 
-// database is what a Store needs of a *bolt.DB. A simulation puts itself between.
-type database interface {
+// Database is what a Store needs of a *bolt.DB.
+type Database interface {
 	region.Database
 	Close() error
 }
 
-// OpenStore opens the state in dir and makes it where there is none. A fresh
-// state has nothing but a node ID. The error wraps ErrLocked while another
-// process has it open, and ErrDamaged if it cannot be trusted.
-func OpenStore(dir string) (*Store, error) {
-	return openStoreBy(dir, nil)
+// Open opens the state in dir and makes it where there is none. A fresh state has
+// nothing but a node ID. The error wraps ErrLocked while another process has it
+// open, and ErrDamaged if it cannot be trusted.
+func Open(dir string) (*Store, error) {
+	return OpenThrough(dir, func(db Database) Database { return db })
 }
 
-func openStoreBy(dir string, wrap func(database) database) (*Store, error) {
-	if err := makeStateFile(dir); err != nil {
+// OpenThrough is Open for a simulation, which puts itself between the Store and
+// its file.
+func OpenThrough(dir string, between func(Database) Database) (*Store, error) {
+	if err := makeFile(dir); err != nil {
 		return nil, fmt.Errorf("make state directory %s: %w", dir, err)
 	}
 	file, err := os.Stat(filepath.Join(dir, stateFile))
 	if err != nil {
 		return nil, fmt.Errorf("open state directory %s: %w", dir, err)
 	}
-	db, state, err := openState(dir, false)
+	db, state, err := openFile(dir, false)
 	if err != nil {
 		return nil, err
 	}
-	if wrap != nil {
-		db.database = wrap(db.database)
-	}
+	db.Database = between(db.Database)
 	regions, err := region.Open(db)
 	if err != nil {
 		return nil, errors.Join(damaged(dir, err), db.Close())
@@ -77,14 +77,14 @@ func openStoreBy(dir string, wrap func(database) database) (*Store, error) {
 // file.
 func (s *Store) Regions() *region.Store { return s.regions }
 
-// ReadState reads the state in dir of a node that does not run, with its last n
+// Read reads the state in dir of a node that does not run, with its last n
 // events, and changes nothing. Where there is none the error wraps
 // fs.ErrNotExist.
-func ReadState(dir string, n int) (State, []Event, error) {
+func Read(dir string, n int) (State, []Event, error) {
 	if _, err := os.Stat(filepath.Join(dir, stateFile)); err != nil {
 		return State{}, nil, fmt.Errorf("read state directory %s: %w", dir, err)
 	}
-	db, state, err := openState(dir, true)
+	db, state, err := openFile(dir, true)
 	if err != nil {
 		return State{}, nil, err
 	}
@@ -100,7 +100,7 @@ func (s *Store) Dir() string { return s.dir }
 func (s *Store) Get() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state.clone()
+	return s.state.Clone()
 }
 
 // Update changes the state in one transaction and returns once it is on stable
@@ -109,7 +109,7 @@ func (s *Store) Get() State {
 func (s *Store) Update(change func(*State) error, also ...func(*bolt.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := s.state.clone()
+	next := s.state.Clone()
 	if err := change(&next); err != nil {
 		return err
 	}
@@ -133,6 +133,30 @@ func (s *Store) Trouble() error {
 	return s.trouble
 }
 
+// Alive is a moment at which the node ran before it was started now: its state was
+// changed then.
+func (s *Store) Alive() time.Time { return s.alive }
+
+// Doubt notes in st, and in memory should st not be recorded, that the disk has
+// failed.
+func (s *Store) Doubt(st *State) {
+	s.doubted.Store(true)
+	st.Doubted = true
+}
+
+// Doubted reports whether the disk has failed, and the replica was not read anew
+// since.
+func (s *Store) Doubted() bool { return s.doubted.Load() || s.Get().Doubted }
+
+// Trust ends the doubt.
+func (s *Store) Trust() error {
+	if err := s.Update(func(st *State) error { st.Doubted = false; return nil }); err != nil {
+		return err
+	}
+	s.doubted.Store(false)
+	return nil
+}
+
 // Level is Update for a change by which nodes become equal to this one: what was
 // known to differ is forgotten in the same transaction (RULES.md 10).
 func (s *Store) Level(nodes []op.NodeID, change func(*State) error) error {
@@ -140,21 +164,13 @@ func (s *Store) Level(nodes []op.NodeID, change func(*State) error) error {
 }
 
 func record(db region.Database, s *State, also ...func(*bolt.Tx) error) error {
-	sealed, err := seal(s)
-	if err != nil {
-		return err
-	}
 	return db.Update(func(tx *bolt.Tx) error {
 		for _, f := range also {
 			if err := f(tx); err != nil {
 				return err
 			}
 		}
-		b, err := tx.CreateBucketIfNotExists(nodeBucket)
-		if err != nil {
-			return err
-		}
-		return b.Put(stateKey, sealed)
+		return Put(tx, s)
 	})
 }
 

@@ -1,4 +1,4 @@
-package daemon
+package state
 
 import (
 	"errors"
@@ -19,7 +19,7 @@ import (
 // here as an error, and the database is not touched any more, since bbolt may
 // have kept its locks.
 type guarded struct {
-	database
+	Database
 	dir  string
 	file *os.File // bbolt's
 
@@ -32,13 +32,13 @@ type guarded struct {
 func (g *guarded) Update(fn func(*bolt.Tx) error) error {
 	g.updates.Lock()
 	defer g.updates.Unlock()
-	return g.run(func() error { return g.database.Update(fn) })
+	return g.run(func() error { return g.Database.Update(fn) })
 }
 
 func (g *guarded) View(fn func(*bolt.Tx) error) error {
 	g.views.Lock()
 	defer g.views.Unlock()
-	return g.run(func() error { return g.database.View(fn) })
+	return g.run(func() error { return g.Database.View(fn) })
 }
 
 func (g *guarded) run(do func() error) (err error) {
@@ -73,7 +73,7 @@ func (g *guarded) fail(what any) error {
 // Close lets another process have the file.
 func (g *guarded) Close() error {
 	if g.err() == nil {
-		return g.database.Close()
+		return g.Database.Close()
 	}
 	// bbolt's mapping stays, and would keep the lock beyond its own Close.
 	return errors.Join(unix.Flock(int(g.file.Fd()), unix.LOCK_UN), g.file.Close())

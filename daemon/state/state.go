@@ -1,4 +1,18 @@
-package daemon
+// Package state is what a node remembers: of itself, of its volume, and of the
+// regions that differ elsewhere. A stop, a crash or a power loss leaves all that
+// was recorded before.
+//
+//	state.go    what is remembered of the node and its volume
+//	record.go   how that stands in a transaction
+//	store.go    it is kept, and changed a transaction at a time
+//	file.go     the one file that it is in: made, locked, and read as a whole first
+//	guarded.go  a file that goes bad while it is in use
+//	events.go   what has happened to the node
+//	lock.go     that the node alone uses its replica, and that it is the right one
+//	reset.go    beginning anew
+//
+// Regions stand in the same file; package region sees to them.
+package state
 
 import (
 	"slices"
@@ -52,7 +66,7 @@ type State struct {
 	Mixed bool      `json:"mixed"`
 	AsOf  time.Time `json:"as_of,omitzero"`
 	// Kept is the consistent state from before, nil if there is none, and NotKept
-	// why (keep.go). Exchange takes it for the replica's (exchange.go).
+	// why (daemon/keep.go). Exchange takes it for the replica's (daemon/exchange.go).
 	Kept     *Kept     `json:"kept,omitempty"`
 	NotKept  string    `json:"not_kept,omitempty"`
 	Exchange *Exchange `json:"exchange,omitempty"`
@@ -69,7 +83,7 @@ type State struct {
 	// replica holds: that is compared in full.
 	Adopts bool `json:"adopts,omitempty"`
 	// Doubted says that the disk has failed, so that the page cache may show of
-	// hot regions what the disk does not have (doubt.go).
+	// hot regions what the disk does not have (daemon/doubt.go).
 	Doubted bool `json:"doubted,omitempty"`
 
 	// Stopped is where a clean stop left the node. It is gone before the replica
@@ -82,10 +96,25 @@ type State struct {
 type Stopped struct {
 	Line   op.Line `json:"line"`
 	LSN    op.LSN  `json:"lsn"`
-	Offset uint64  `json:"offset"` // see progress
+	Offset uint64  `json:"offset"` // of the line's op frames up to LSN
 	Commit op.LSN  `json:"commit"`
 	Strict bool    `json:"strict"`
 	Member bool    `json:"member"` // it was in sync
+}
+
+// Kept is a consistent state beside a replica that is not.
+type Kept struct {
+	AsOf    time.Time `json:"as_of"` // the moment of which it is
+	Made    time.Time `json:"made"`
+	Objects int       `json:"objects"`
+}
+
+// Exchange is the replacement of a replica's content by the one that was kept,
+// from its first step to its last.
+type Exchange struct {
+	Aside string  `json:"aside"` // name of the mixed content in the state directory
+	Root  op.Attr `json:"root"`  // of the kept root, which the moves change
+	In    bool    `json:"in"`
 }
 
 // EpochStart says when a reign began.
@@ -108,10 +137,21 @@ func (s *State) See(e op.Epoch, first op.LSN, when time.Time) {
 	s.History = append(s.History, EpochStart{Epoch: e, First: first, When: when})
 }
 
-// level records that the replica is consistent, as of now.
-func (s *State) level(now time.Time) { s.Mixed, s.AsOf, s.Kept = false, now.UTC(), nil }
+// Deposed reports whether the node once was the primary and has not joined
+// since another one took over.
+func (s *State) Deposed() bool {
+	if s.Role != Mirror || !s.ArchiveUntilJoined || s.Epoch.Owner == s.Node {
+		return false
+	}
+	return slices.ContainsFunc(s.History, func(e EpochStart) bool { return e.Epoch.Owner == s.Node })
+}
 
-func (s *State) clone() State {
+// Level records that the replica is consistent, as of now.
+func (s *State) Level(now time.Time) { s.Mixed, s.AsOf, s.Kept = false, now.UTC(), nil }
+
+// Clone returns a copy of s. What the two share is replaced as a whole, and never
+// changed.
+func (s *State) Clone() State {
 	c := *s
 	c.History = slices.Clone(s.History)
 	c.Set = slices.Clone(s.Set)

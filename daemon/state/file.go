@@ -1,17 +1,13 @@
-package daemon
+package state
 
 import (
-	"bytes"
 	crand "crypto/rand"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 
@@ -19,7 +15,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
-	"github.com/standbyfs/standbyfs/daemon/pages"
+	"github.com/standbyfs/standbyfs/daemon/state/pages"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
@@ -33,17 +29,10 @@ const (
 	reserve = 4 << 20
 )
 
-var (
-	nodeBucket  = []byte("node")
-	eventBucket = []byte("events")
-	stateKey    = []byte("state")
-	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
-)
-
-// makeStateFile makes a state.db with a new node's state, under another name
+// makeFile makes a state.db with a new node's state, under another name
 // first: a kill or a power loss leaves either none or a whole one, so that a
 // file without a state in it is a damaged one.
-func makeStateFile(dir string) error {
+func makeFile(dir string) error {
 	path := filepath.Join(dir, stateFile)
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -99,9 +88,9 @@ func allocate(path string) error {
 // for one that ends just now.
 const lockTimeout = 200 * time.Millisecond
 
-// openState opens the file and reads all that is in it: a damaged one must show
+// openFile opens the file and reads all that is in it: a damaged one must show
 // here, and not when a mirror has to record something.
-func openState(dir string, readOnly bool) (db *guarded, state State, err error) {
+func openFile(dir string, readOnly bool) (db *guarded, state State, err error) {
 	path := filepath.Join(dir, stateFile)
 	var file *os.File
 	options := &bolt.Options{
@@ -129,12 +118,12 @@ func openState(dir string, readOnly bool) (db *guarded, state State, err error) 
 	case err != nil:
 		return nil, State{}, damaged(dir, err)
 	}
-	db = &guarded{database: bare, dir: dir, file: file}
+	db = &guarded{Database: bare, dir: dir, file: file}
 	err = db.View(func(tx *bolt.Tx) error {
 		if err := complete(tx); err != nil {
 			return err
 		}
-		if state, err = unseal(tx.Bucket(nodeBucket).Get(stateKey)); err != nil {
+		if state, err = In(tx); err != nil {
 			return err
 		}
 		return checkEvents(tx.Bucket(eventBucket))
@@ -187,56 +176,7 @@ func lockWithin(f *os.File, shared bool, patience time.Duration) error {
 	}
 }
 
-// buckets are the names of all that a state has.
-func buckets() [][]byte { return append([][]byte{nodeBucket, eventBucket}, region.Buckets()...) }
-
-// complete makes sure that all buckets are there and nothing else: one whose name
-// is damaged would be missing, and its regions would not be compared.
-func complete(tx *bolt.Tx) error {
-	for _, name := range buckets() {
-		if tx.Bucket(name) == nil {
-			return fmt.Errorf("it has no %q", name)
-		}
-	}
-	return tx.ForEach(func(name []byte, _ *bolt.Bucket) error {
-		if !slices.ContainsFunc(buckets(), func(known []byte) bool { return bytes.Equal(known, name) }) {
-			return fmt.Errorf("it has something named %q", name)
-		}
-		return nil
-	})
-}
-
 func damaged(dir string, what any) error {
 	return fmt.Errorf("state directory %s: %w (%v): `standbyfs state reset --state %s` moves it aside, and this node starts afresh with its replica as it is: a mirror is compared in full; a primary makes a new volume, so if a mirror of it is there, promote that one, and start this node as a mirror",
 		dir, ErrDamaged, what, dir)
-}
-
-// seal encodes a record with its checksum in front: bbolt has none for data.
-func seal(v any) ([]byte, error) {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("encode the state: %w", err)
-	}
-	record := binary.LittleEndian.AppendUint32(nil, crc32.Checksum(text, castagnoli))
-	return append(record, text...), nil
-}
-
-func unseal(record []byte) (State, error) {
-	var s State
-	text, err := checked(record)
-	if err != nil {
-		return s, err
-	}
-	return s, json.Unmarshal(text, &s)
-}
-
-func checked(record []byte) ([]byte, error) {
-	if len(record) < 4 {
-		return nil, errors.New("a record is cut short")
-	}
-	text := record[4:]
-	if binary.LittleEndian.Uint32(record) != crc32.Checksum(text, castagnoli) {
-		return nil, errors.New("a record's checksum is wrong")
-	}
-	return text, nil
 }

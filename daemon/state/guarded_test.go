@@ -1,4 +1,4 @@
-package daemon
+package state
 
 import (
 	"errors"
@@ -29,7 +29,7 @@ func TestStateBreaks(t *testing.T) {
 			}
 		}, true},
 		{"a panic in a commit", func(_ *testing.T, s *Store) {
-			s.db.database = panicking{s.db.database.(*bolt.DB)}
+			s.db.Database = panicking{s.db.Database.(*bolt.DB)}
 		}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestStateBreaks(t *testing.T) {
 				t.Error("what was not recorded counts")
 			}
 			closeStore(t, s)
-			again, err := OpenStore(dir)
+			again, err := Open(dir)
 			switch {
 			case tt.remains:
 				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "state reset") {

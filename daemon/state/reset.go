@@ -1,4 +1,4 @@
-package daemon
+package state
 
 import (
 	"errors"
@@ -12,13 +12,13 @@ import (
 // ErrHealthy says that there is nothing wrong with a state that is to be reset.
 var ErrHealthy = errors.New("the state is not damaged")
 
-// Reset is what ResetState has done.
-type Reset struct {
-	Moved string // where the old state is now; "" if there was none
+// Old is the state that a Reset has moved aside.
+type Old struct {
+	Moved string // where it is now; "" if there was none
 	Was   State  // what it said; zero if it could not be read
 }
 
-// ResetState gives a node that does not run a fresh state: a new node ID, no
+// Reset gives a node that does not run a fresh state: a new node ID, no
 // volume, no epoch. The old one is moved aside. Unlike on first use the replica
 // may hold something: as a mirror the node is compared in full with its primary,
 // and archives what it has to give up, since nobody knows any more what reign
@@ -27,7 +27,7 @@ type Reset struct {
 // A state that can be read is reset only if force is set, otherwise the error
 // wraps ErrHealthy: a node that forgets the epochs that it has seen follows a
 // deposed primary again.
-func ResetState(dir string, force bool) (Reset, error) {
+func Reset(dir string, force bool) (Old, error) {
 	r, kind, err := inspect(dir)
 	switch {
 	case err != nil:
@@ -41,7 +41,7 @@ func ResetState(dir string, force bool) (Reset, error) {
 			return r, fmt.Errorf("move the state aside: %w", err)
 		}
 	}
-	s, err := OpenStore(dir)
+	s, err := Open(dir)
 	if err != nil {
 		return r, err
 	}
@@ -63,14 +63,14 @@ const (
 
 // inspect reads the state in dir and returns what kind of state it is, "" if
 // there is none that says anything.
-func inspect(dir string) (r Reset, kind string, err error) {
+func inspect(dir string) (r Old, kind string, err error) {
 	switch _, err := os.Lstat(filepath.Join(dir, stateFile)); {
 	case errors.Is(err, fs.ErrNotExist):
 		return r, "", nil
 	case err != nil:
 		return r, "", fmt.Errorf("look for the state: %w", err)
 	}
-	db, state, err := openState(dir, false)
+	db, state, err := openFile(dir, false)
 	if errors.Is(err, ErrDamaged) {
 		return r, broken, nil
 	}

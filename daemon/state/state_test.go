@@ -1,4 +1,4 @@
-package daemon
+package state
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ import (
 
 func openStore(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := OpenStore(dir)
+	s, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestStoreKeepsEveryField(t *testing.T) {
 		t.Errorf("opened again:\n%+v\nwant\n%+v", got, want)
 	}
 	closeStore(t, s)
-	got, _, err := ReadState(dir, 1)
+	got, _, err := Read(dir, 1)
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("read: %v\n%+v\nwant\n%+v", err, got, want)
 	}
@@ -85,7 +85,7 @@ func TestStoreKeepsEveryField(t *testing.T) {
 
 func TestReadStateOfNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
-	if _, _, err := ReadState(dir, 1); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := Read(dir, 1); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want %v", err, fs.ErrNotExist)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
@@ -145,13 +145,13 @@ func TestStoreInUse(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)
 	defer closeStore(t, s)
-	if _, err := OpenStore(dir); !errors.Is(err, ErrLocked) {
+	if _, err := Open(dir); !errors.Is(err, ErrLocked) {
 		t.Errorf("got %v, want %v", err, ErrLocked)
 	}
 }
 
 // unsynced has a store do without syncs, which tell nothing more in a test.
-func unsynced(s *Store) { s.db.database.(*bolt.DB).NoSync = true }
+func unsynced(s *Store) { s.db.Database.(*bolt.DB).NoSync = true }
 
 // known is all that a state file says.
 type known struct {
@@ -224,7 +224,7 @@ func TestDamagedState(t *testing.T) {
 		}
 		late := time.AfterFunc(10*time.Second, func() { panic(what + ": it takes for ever") })
 		defer late.Stop()
-		s, err := OpenStore(dir)
+		s, err := Open(dir)
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "standbyfs state reset --state "+dir) {
 				t.Errorf("%s: error %v", what, err)
