@@ -216,3 +216,47 @@ func TestPrimaryStartsAsAMirror(t *testing.T) {
 		t.Errorf("and back without a promotion: %v, want ErrIsMirror", err)
 	}
 }
+
+// local is m's configuration with what keeps scratch files from mirrors.
+func local(cfg Config) Config {
+	cfg.Mirror.Rules = []mirror.Rule{{Match: "*.tmp", Sync: mirror.SyncLocal}}
+	return cfg
+}
+
+// TestWhatIsLocalChanges: no record tells of a path that did not travel. When it
+// begins to, at a restart or by a promotion, the mirror is not taken for equal.
+func TestWhatIsLocalChanges(t *testing.T) {
+	for _, how := range []string{"restart", "promotion"} {
+		t.Run(how, func(t *testing.T) {
+			a, b := newMachine(t, "alpha"), newMachine(t, "beta")
+			often := func(cfg Config) Config { cfg.Mirror.CheckpointEvery = 20 * time.Millisecond; return cfg }
+			b.start(often(b.config(Mirror, 0)))
+			a.start(often(local(a.config(Primary, 0, b))))
+			a.inSync(1)
+			if err := errors.Join(a.write("x.tmp", "local"), a.write("y", "mirrored")); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "nothing is hot", func() bool { return a.status().Hot+b.status().Hot == 0 })
+			a.halt()
+			if how == "restart" {
+				a.start(a.config(Primary, 0, b))
+				a.inSync(1)
+				b.holds(filepath.Join(b.replica, "x.tmp"), "local")
+				resyncs := a.status().Mirroring.Peers[0].Resyncs
+				a.halt()
+				a.start(a.config(Primary, 0, b))
+				a.inSync(1)
+				if again := a.status().Mirroring.Peers[0].Resyncs; resyncs != 1 || again != 0 {
+					t.Errorf("%d resyncs, then %d: want one when the rule went, and no other", resyncs, again)
+				}
+			} else {
+				if _, err := b.promote(admin.PromoteRequest{Mirrors: []string{a.addr}}); err != nil {
+					t.Fatal(err)
+				}
+				a.start(a.config(Mirror, 0))
+				b.inSync(1)
+			}
+			equal(t, a, b)
+		})
+	}
+}

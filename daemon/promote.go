@@ -130,6 +130,9 @@ func (s *standby) takeOver(ctx, node context.Context, req admin.PromoteRequest) 
 	if err != nil {
 		return nil, result, err
 	}
+	if _, err := n.moveBorder(); err != nil {
+		return nil, result, err
+	}
 	t := &term{mountpoint: mountpoint, peers: peers}
 	if err := n.record(t, view.Self, first.Epoch, req.Force); err != nil {
 		return nil, result, err

@@ -8,6 +8,7 @@ import (
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -30,7 +31,11 @@ type term struct {
 func (n *node) begin() (term, error) {
 	t := term{mountpoint: n.cfg.Mountpoint, peers: n.cfg.Mirror.Peers, begun: func(error) {}}
 	adopted, lowered, ended := false, "", 0
-	err := n.store.Update(func(s *state.State) error {
+	moved, err := n.moveBorder()
+	if err != nil {
+		return t, err
+	}
+	err = n.store.Update(func(s *state.State) error {
 		if adopted = s.Role != Primary; adopted {
 			s.Volume, s.Role, s.Adopts, s.ArchiveUntilJoined = newVolume(), Primary, false, false
 			s.See(op.Epoch{Number: 1, Owner: s.Node}, 1, time.Now().UTC())
@@ -39,6 +44,9 @@ func (n *node) begin() (term, error) {
 			lowered = fmt.Sprintf("min_in_sync was %d and is %d now: until a mirror has heard of that, its promotion promises more than it can know", was, n.cfg.Mirror.MinInSync)
 		}
 		s.Name = n.cfg.Name
+		if moved {
+			s.Stopped = nil // nobody is equal
+		}
 		if s.Stopped != nil {
 			t.follows, s.Stopped = &op.Position{Line: s.Stopped.Line, LSN: s.Stopped.LSN}, nil
 		}
@@ -63,6 +71,25 @@ func (n *node) begin() (term, error) {
 	return t, err
 }
 
+// moveBorder has every other node compared as a whole if this reign lets other
+// paths travel than the one before, and reports that. What does not travel is in
+// no record: where it begins to, nothing else tells that the others lack it. It
+// comes before the record of the new border, so that a crash between repeats it.
+func (n *node) moveBorder() (moved bool, err error) {
+	s := n.store.Get()
+	if s.Role == state.NoRole || slices.Equal(s.Policy.Border, mirror.Border(n.cfg.Mirror.Rules)) {
+		return false, nil
+	}
+	regions := n.store.Regions()
+	for _, id := range regions.Nodes() {
+		if err := regions.Lacks(id, []region.Mark{region.Everything}); err != nil {
+			return false, err
+		}
+	}
+	n.event("local", "other paths are local than before: every mirror is compared in full")
+	return true, nil
+}
+
 // enter makes s that of a primary in a new line of its epoch, and completes t
 // from it. Without peers there is nobody to expel later: the set ends here,
 // durably and before anything is acknowledged alone.
@@ -77,7 +104,7 @@ func (t *term) enter(s *state.State, m Mirroring) {
 	for i := range t.peers {
 		t.peers[i].Paused = slices.Contains(s.Paused, t.peers[i].Addr)
 	}
-	s.Policy = wire.Policy{MinInSync: m.MinInSync, OnShortage: string(m.OnShortage), Set: s.Set}
+	s.Policy = wire.Policy{MinInSync: m.MinInSync, OnShortage: string(m.OnShortage), Set: s.Set, Border: mirror.Border(m.Rules)}
 	for _, p := range t.peers {
 		mode := "sync"
 		if p.Async {

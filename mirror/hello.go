@@ -227,7 +227,7 @@ func opsIn(run []byte) func(yield func(*op.Op) bool) {
 
 // policy is what a mirror has to know to be promoted by the rules (RULES.md 14).
 func (l *Log) policy() wire.Policy {
-	p := wire.Policy{MinInSync: l.cfg.MinInSync, OnShortage: string(l.cfg.OnShortage), Set: l.sync.set(), Heartbeat: l.cfg.Heartbeat}
+	p := wire.Policy{MinInSync: l.cfg.MinInSync, OnShortage: string(l.cfg.OnShortage), Set: l.sync.set(), Heartbeat: l.cfg.Heartbeat, Border: Border(l.cfg.Rules)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, peer := range l.peers {

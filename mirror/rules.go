@@ -61,6 +61,21 @@ func Local(patterns []string) (func(path string) bool, error) {
 	return func(path string) bool { return !travels(path) }, nil
 }
 
+// Border returns what of rules decides which paths travel, as a list that is the
+// same for the same paths; nil if all do.
+func Border(list []Rule) []string {
+	var border []string
+	for _, c := range list {
+		switch {
+		case c.Sync == SyncLocal:
+			border = append(border, "local "+c.Match)
+		case len(border) > 0: // it may take paths out of the ones before
+			border = append(border, "mirrored "+c.Match)
+		}
+	}
+	return border
+}
+
 // CheckRule returns an error that says what is wrong with a rule.
 func CheckRule(c Rule) error {
 	if c.Match == "" || strings.HasPrefix(c.Match, "!") {

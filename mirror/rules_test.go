@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -52,6 +53,25 @@ func TestBeforeLeavesNoRoom(t *testing.T) {
 			if other != "" && other[len(other)-1] != 0 && len(other) <= 255 && other > low && other < name {
 				t.Errorf("%q lies between before(%q) and it", other, name)
 			}
+		}
+	}
+}
+
+func TestBorder(t *testing.T) {
+	tmp, keep, slow := Rule{"*.tmp", SyncLocal}, Rule{"keep.tmp", SyncOp}, Rule{"log", SyncBarrier}
+	for _, c := range []struct {
+		a, b []Rule
+		same bool
+	}{
+		{nil, []Rule{slow, keep}, true},
+		{[]Rule{tmp}, []Rule{slow, tmp}, true},
+		{[]Rule{tmp, keep}, []Rule{tmp, {"keep.tmp", SyncBarrier}}, true},
+		{nil, []Rule{tmp}, false},
+		{[]Rule{tmp}, []Rule{tmp, keep}, false},
+		{[]Rule{tmp, keep}, []Rule{keep, tmp}, false},
+	} {
+		if a, b := Border(c.a), Border(c.b); slices.Equal(a, b) != c.same {
+			t.Errorf("%q and %q: the same %v, want %v", a, b, !c.same, c.same)
 		}
 	}
 }

@@ -102,6 +102,9 @@ type Policy struct {
 	// Heartbeat is how often the primary gives a sign of life. A mirror waits
 	// for three of these, or of its own if that is longer.
 	Heartbeat time.Duration `json:"heartbeat"`
+	// Border says which paths do not travel. A mirror that is promoted compares all
+	// that there is if its own is another one.
+	Border []string `json:"border,omitempty"`
 }
 
 // Member is one mirror as the primary is configured.

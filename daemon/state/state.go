@@ -157,6 +157,7 @@ func (s *State) Clone() State {
 	c.Set = slices.Clone(s.Set)
 	c.Paused = slices.Clone(s.Paused)
 	c.Policy.Set = slices.Clone(s.Policy.Set)
+	c.Policy.Border = slices.Clone(s.Policy.Border)
 	c.Policy.Members = slices.Clone(s.Policy.Members)
 	if s.Stopped != nil {
 		stopped := *s.Stopped
