@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/keep"
 	"github.com/standbyfs/standbyfs/mirror"
 )
 
@@ -42,10 +43,10 @@ func (c Config) prepared() (Config, error) {
 	}
 	switch c.KeepConsistent {
 	case "":
-		c.KeepConsistent = KeepAuto
-	case KeepAuto, KeepOn, KeepOff:
+		c.KeepConsistent = keep.Auto
+	case keep.Auto, keep.On, keep.Off:
 	default:
-		return c, fmt.Errorf("keep_consistent %q: want %s, %s or %s", c.KeepConsistent, KeepAuto, KeepOn, KeepOff)
+		return c, fmt.Errorf("keep_consistent %q: want %s, %s or %s", c.KeepConsistent, keep.Auto, keep.On, keep.Off)
 	}
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 10 * time.Second

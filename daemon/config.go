@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/keep"
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/wire"
@@ -41,8 +42,8 @@ type Config struct {
 	Mirror Mirroring
 
 	// KeepConsistent says whether a mirror keeps its last consistent state during a
-	// resync; "" is KeepAuto.
-	KeepConsistent Keep
+	// resync; "" is keep.Auto.
+	KeepConsistent keep.Mode
 
 	// TLS admits peers; nil is plain TCP, which is refused beyond loopback
 	// unless Insecure is set.

@@ -23,7 +23,7 @@
 //	acks.go        what it answers; syncs.go what it makes durable meanwhile
 //	leave.go       leaving the set by itself; fence.go refusing all lower epochs
 //	divergence.go  what it keeps before it is overwritten
-//	keep.go        its last consistent state during a resync; exchange.go takes it
+//	daemon/keep    its last consistent state during a resync
 //
 // A primary:
 //
@@ -47,6 +47,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/keep"
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/tree"
@@ -63,7 +64,7 @@ type node struct {
 	store   *state.Store
 	lock    *state.Lock
 	tree    *tree.Tree
-	keeper  *keeper
+	keeper  *keep.Keeper
 	admin   net.Listener
 	peers   net.Listener // nil: nobody can connect
 	started time.Time
@@ -136,7 +137,7 @@ func (n *node) open(ctx context.Context) error {
 	if n.cfg.Waits != nil {
 		n.tree.Waits = n.cfg.Waits
 	}
-	n.keeper = newKeeper(n.cfg.KeepConsistent, n.store, n.tree, n.log, n.event)
+	n.keeper = keep.New(n.cfg.KeepConsistent, n.store, n.tree, n.log, n.event)
 	if n.cfg.Listen != "" {
 		var lc net.ListenConfig
 		if n.peers, err = lc.Listen(ctx, "tcp", n.cfg.Listen); err != nil {
@@ -153,7 +154,7 @@ func (n *node) open(ctx context.Context) error {
 func (n *node) close() error {
 	var errs []error
 	if n.keeper != nil {
-		n.keeper.close()
+		n.keeper.Close()
 	}
 	if n.admin != nil {
 		errs = append(errs, n.admin.Close())
@@ -197,10 +198,10 @@ func (n *node) serve(ctx context.Context) error {
 
 // run plays the roles, one after the other.
 func (n *node) run(ctx context.Context) error {
-	if err := n.keeper.finish(); err != nil {
+	if err := n.keeper.Finish(); err != nil {
 		return err
 	}
-	n.keeper.sweep()
+	n.keeper.Sweep()
 	if n.cfg.Role == Primary {
 		t, err := n.begin()
 		if err != nil {

@@ -142,7 +142,7 @@ func (s *standby) takeOver(ctx, node context.Context, req admin.PromoteRequest) 
 	if err := divergence.CloseAll(n.store.Dir(), op.Epoch{}, closed); err != nil {
 		n.log.Warn("the divergence is not noted as closed", "error", err)
 	}
-	n.keeper.sweep()
+	n.keeper.Sweep()
 	result = admin.PromoteResult{Promised: final.Promised, Text: append(final.Text, taken...), Epoch: final.Epoch}
 	for _, text := range final.Text {
 		n.event("promotion", text)
@@ -153,16 +153,16 @@ func (s *standby) takeOver(ctx, node context.Context, req admin.PromoteRequest) 
 // take makes the replica of a node whose session has ended what the promotion was
 // decided on, and says what it has put aside.
 func (n *node) take(v outlook) ([]string, error) {
-	n.keeper.halt()
+	n.keeper.Halt()
 	now := n.store.Get()
 	switch {
 	case now.Mixed != v.Self.Mixed || (now.Kept == nil) != (v.Self.Kept == nil):
 		return nil, errChanged
 	case v.older():
-		aside, err := n.keeper.exchange(v.Now)
+		aside, err := n.keeper.Exchange(v.Now)
 		return []string{"the mixed replica is put aside: remove " + aside + " when you need nothing of it"}, err
 	case now.Mixed && now.Kept != nil:
-		aside, err := n.keeper.leave(v.Now)
+		aside, err := n.keeper.Leave(v.Now)
 		return []string{"the consistent state of " + v.ago(now.Kept.AsOf) + " is put aside: remove " + aside + " when you need nothing of it"}, err
 	}
 	return nil, nil

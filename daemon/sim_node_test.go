@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/keep"
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -135,7 +136,7 @@ func (m *simNode) start(role Role) error {
 		},
 		newSyncer: func(after func()) syncer { return &simSyncer{p: p, after: after} },
 	}
-	p.n.keeper = newKeeper(KeepOff, store, t, p.n.log, p.n.event)
+	p.n.keeper = keep.New(keep.Off, store, t, p.n.log, p.n.event)
 	var ctx context.Context
 	ctx, p.cancel = context.WithCancel(context.Background())
 	m.alive.Store(p)
@@ -148,7 +149,7 @@ func (m *simNode) start(role Role) error {
 		p.err = p.run(ctx)
 		stop()
 		serving.Wait()
-		p.n.keeper.close()
+		p.n.keeper.Close()
 		p.err = errors.Join(p.err, t.Close(), store.Close())
 	}()
 	return nil

@@ -29,7 +29,7 @@ func (n *node) standBy(ctx context.Context) (*term, error) {
 	if err := n.checkEmpty(); err != nil {
 		return nil, err
 	}
-	if err := n.keeper.check(); err != nil {
+	if err := n.keeper.Check(); err != nil {
 		return nil, err
 	}
 	if err := n.demote(); err != nil {
@@ -69,7 +69,7 @@ func (n *node) newStandby() *standby {
 	s.Receiver = NewReceiver(ReceiverConfig{
 		Store: n.store, Tree: n.tree, Heartbeat: n.cfg.Mirror.Heartbeat,
 		Logger: n.log, Software: n.software(), Changed: s.changed, DivergenceLimit: n.cfg.DivergenceLimit,
-		Keep: n.keeper.keep, Consistent: n.keeper.sweep, Full: n.keeper.makeRoom,
+		Keep: n.keeper.Keep, Consistent: n.keeper.Sweep, Full: n.keeper.MakeRoom,
 	})
 	s.newSyncer = n.newSyncer
 	return s

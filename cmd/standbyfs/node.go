@@ -9,6 +9,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/cmd/standbyfs/config"
 	"github.com/standbyfs/standbyfs/daemon"
+	"github.com/standbyfs/standbyfs/daemon/keep"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -67,7 +68,7 @@ func nodeConfig(s *config.Settings) (daemon.Config, error) {
 	cfg := daemon.Config{
 		Replica: s.Replica, StateDir: s.StateDir, Role: daemon.Role(s.Role), Mountpoint: s.Mountpoint,
 		Listen: s.Listen, Name: s.Name, Insecure: s.Insecure, Suid: s.Suid, Dev: s.Dev, StopTimeout: s.ShutdownTimeout,
-		DivergenceLimit: s.DivergenceLimit, KeepConsistent: daemon.Keep(s.KeepConsistent),
+		DivergenceLimit: s.DivergenceLimit, KeepConsistent: keep.Mode(s.KeepConsistent),
 		Mirror: daemon.Mirroring{
 			Sync: mirror.Level(s.Sync), AckTimeout: s.AckTimeout, Heartbeat: s.Heartbeat,
 			MinInSync: s.MinInSync, OnShortage: mirror.Shortage(s.OnShortage), RingBytes: s.Ring,

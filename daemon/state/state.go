@@ -66,7 +66,7 @@ type State struct {
 	Mixed bool      `json:"mixed"`
 	AsOf  time.Time `json:"as_of,omitzero"`
 	// Kept is the consistent state from before, nil if there is none, and NotKept
-	// why (daemon/keep.go). Exchange takes it for the replica's (daemon/exchange.go).
+	// why (daemon/keep). Exchange takes it for the replica's.
 	Kept     *Kept     `json:"kept,omitempty"`
 	NotKept  string    `json:"not_kept,omitempty"`
 	Exchange *Exchange `json:"exchange,omitempty"`

@@ -14,6 +14,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon"
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/keep"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/tests/harness"
 )
@@ -193,7 +194,7 @@ func TestKeepsNothingWithoutReflinks(t *testing.T) {
 	says(t, strings.Join(r.Text, "\n"), "this replica is mixed", "parts of it are older than others", "nothing older is kept", "no reflinks")
 
 	other := c.NewNode("demanding")
-	other.Config.KeepConsistent = daemon.KeepOn
+	other.Config.KeepConsistent = keep.On
 	if err := other.TryStart(daemon.Mirror); err == nil || !strings.Contains(err.Error(), "keep_consistent is on") || !strings.Contains(err.Error(), "keep_consistent: auto") {
 		t.Errorf("starting with keep_consistent: on where that is not possible: %v", err)
 	}

@@ -1,4 +1,4 @@
-package daemon
+package keep
 
 import (
 	"errors"
@@ -35,7 +35,7 @@ func newExchanging(t *testing.T) exchanging {
 	s := openStore(t, e.state())
 	makeContent(t, filepath.Join(e.state(), keptDir), "consistent", 0o711)
 	err := s.Update(func(st *state.State) error {
-		st.Volume, st.Role, st.Reason, st.Mixed = "v", Mirror, "resync with a", true
+		st.Volume, st.Role, st.Reason, st.Mixed = "v", state.Mirror, "resync with a", true
 		st.Kept = &state.Kept{AsOf: keptAsOf, Made: keptAsOf, Objects: 9}
 		return nil
 	})
@@ -89,14 +89,14 @@ func (e exchanging) run(step func(string)) error {
 		return err
 	}
 	defer tr.Close()
-	k := newKeeper(KeepAuto, s, tr, quiet, func(string, string) {})
+	k := New(Auto, s, tr, quiet, func(string, string) {})
 	k.step = step
-	defer k.close()
+	defer k.Close()
 	if s.Get().Mixed && s.Get().Exchange == nil {
-		_, err = k.exchange(keptAsOf.Add(time.Hour))
+		_, err = k.Exchange(keptAsOf.Add(time.Hour))
 		return err
 	}
-	return k.finish()
+	return k.Finish()
 }
 
 // check returns an error unless the exchange is whole.

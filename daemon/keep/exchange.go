@@ -1,4 +1,4 @@
-package daemon
+package keep
 
 import (
 	"errors"
@@ -28,9 +28,9 @@ import (
 // Within 2 and 4 each name moves in one step, and what has moved does not move
 // again. A power loss in 4 cannot bring back what 2 has moved away.
 
-// exchange takes the kept state for the replica's and returns where the mixed
+// Exchange takes the kept state for the replica's and returns where the mixed
 // one is. Nothing else uses the replica meanwhile.
-func (k *keeper) exchange(now time.Time) (aside string, err error) {
+func (k *Keeper) Exchange(now time.Time) (aside string, err error) {
 	kept, err := tree.Open(k.path(keptDir))
 	if err != nil {
 		return "", fmt.Errorf("take the consistent state that was kept: %w (--take mixed goes on without it)", err)
@@ -50,11 +50,11 @@ func (k *keeper) exchange(now time.Time) (aside string, err error) {
 	}); err != nil {
 		return "", err
 	}
-	return k.path(name), k.finish()
+	return k.path(name), k.Finish()
 }
 
 // free returns a name in the state directory that nothing has.
-func (k *keeper) free(prefix string, now time.Time) (string, error) {
+func (k *Keeper) free(prefix string, now time.Time) (string, error) {
 	base := prefix + now.UTC().Format("20060102T150405Z")
 	for name, i := base, 2; ; name, i = fmt.Sprintf("%s-%d", base, i), i+1 {
 		if _, err := os.Lstat(k.path(name)); errors.Is(err, os.ErrNotExist) {
@@ -65,8 +65,8 @@ func (k *keeper) free(prefix string, now time.Time) (string, error) {
 	}
 }
 
-// finish makes an exchange whole, if one has begun.
-func (k *keeper) finish() error {
+// Finish makes an exchange whole, if one has begun.
+func (k *Keeper) Finish() error {
 	x := k.store.Get().Exchange
 	if x == nil {
 		return nil
@@ -82,7 +82,7 @@ func (k *keeper) finish() error {
 }
 
 // takeOut is 2 and 3.
-func (k *keeper) takeOut(x *state.Exchange) error {
+func (k *Keeper) takeOut(x *state.Exchange) error {
 	if x.In {
 		return nil
 	}
@@ -111,7 +111,7 @@ func (k *keeper) takeOut(x *state.Exchange) error {
 }
 
 // putIn is 4 and 5. The root's attributes are those of the kept one.
-func (k *keeper) putIn(x *state.Exchange) error {
+func (k *Keeper) putIn(x *state.Exchange) error {
 	k.at("in")
 	kept, err := tree.Open(k.path(keptDir))
 	if err != nil {
@@ -144,7 +144,7 @@ func (k *keeper) putIn(x *state.Exchange) error {
 	k.at("end")
 	k.event("exchanged", fmt.Sprintf("the replica is as it was at %s; what a resync had made of it is in %s until you remove it",
 		asOf.UTC().Format(time.RFC3339), k.path(x.Aside)))
-	k.sweep()
+	k.Sweep()
 	return nil
 }
 
@@ -159,9 +159,9 @@ func exchanged(s *state.State) (asOf time.Time) {
 	return s.AsOf
 }
 
-// leave puts the kept state where it is not removed, for an operator who chose
+// Leave puts the kept state where it is not removed, for an operator who chose
 // the mixed one, and returns where.
-func (k *keeper) leave(now time.Time) (string, error) {
+func (k *Keeper) Leave(now time.Time) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	name, err := k.free("consistent-", now)
@@ -178,7 +178,7 @@ func (k *keeper) leave(now time.Time) (string, error) {
 }
 
 // at tells a test which step comes.
-func (k *keeper) at(step string) {
+func (k *Keeper) at(step string) {
 	if k.step != nil {
 		k.step(step)
 	}

@@ -1,4 +1,6 @@
-package daemon
+// Package keep keeps a mirror's last consistent state beside a replica that a
+// resync changes, and puts it in the replica's place when a promotion takes it.
+package keep
 
 import (
 	"context"
@@ -16,14 +18,14 @@ import (
 	"github.com/standbyfs/standbyfs/fs/tree"
 )
 
-// Keep says whether a mirror keeps its last consistent state while a resync
+// Mode says whether a mirror keeps its last consistent state while a resync
 // changes its replica.
-type Keep string
+type Mode string
 
 const (
-	KeepAuto Keep = "auto" // where files can share data (XFS, btrfs)
-	KeepOn   Keep = "on"   // or there is no resync
-	KeepOff  Keep = "off"
+	Auto Mode = "auto" // where files can share data (XFS, btrfs)
+	On   Mode = "on"   // or there is no resync
+	Off  Mode = "off"
 )
 
 // Names in the state directory.
@@ -41,12 +43,12 @@ const briefly = 300 * time.Millisecond
 // errKeeping puts a resync off.
 var errKeeping = errors.New("it keeps a copy of its consistent state first: it is brought level after that (keep_consistent)")
 
-// keeper keeps the last consistent state of a mirror in STATE/consistent, as a
+// Keeper keeps the last consistent state of a mirror in STATE/consistent, as a
 // copy that shares its data with the replica. It is made before a resync may
 // change anything and dropped when the replica is consistent again. Removing it
 // takes a while, so it is moved away and removed beside all else.
-type keeper struct {
-	mode  Keep
+type Keeper struct {
+	mode  Mode
 	store *state.Store
 	tree  *tree.Tree
 	log   *slog.Logger
@@ -69,23 +71,23 @@ type copying struct {
 	err    error // why there must be no resync; read after done
 }
 
-func newKeeper(mode Keep, store *state.Store, t *tree.Tree, log *slog.Logger, event func(kind, text string)) *keeper {
-	k := &keeper{mode: mode, store: store, tree: t, log: log, event: event}
+func New(mode Mode, store *state.Store, t *tree.Tree, log *slog.Logger, event func(kind, text string)) *Keeper {
+	k := &Keeper{mode: mode, store: store, tree: t, log: log, event: event}
 	k.ctx, k.end = context.WithCancel(context.Background())
 	return k
 }
 
-// close ends what runs and waits for it.
-func (k *keeper) close() {
+// Close ends what runs and waits for it.
+func (k *Keeper) Close() {
 	k.end()
 	k.tasks.Wait()
 }
 
-func (k *keeper) path(name string) string { return filepath.Join(k.store.Dir(), name) }
+func (k *Keeper) path(name string) string { return filepath.Join(k.store.Dir(), name) }
 
-// check returns an error if the mode asks for what this file system has not.
-func (k *keeper) check() error {
-	if k.mode != KeepOn {
+// Check returns an error if the mode asks for what this file system has not.
+func (k *Keeper) Check() error {
+	if k.mode != On {
 		return nil
 	}
 	return k.refused(k.tree.CanClone(k.store.Dir()))
@@ -93,17 +95,17 @@ func (k *keeper) check() error {
 
 // refused is the error of a mode that asks for what cannot be done because of
 // err, which may be nil.
-func (k *keeper) refused(err error) error {
+func (k *Keeper) refused(err error) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("keep_consistent is on, and no consistent state can be kept: %w: mend that, or set keep_consistent: auto to go on without", err)
 }
 
-// keep is called before a resync changes a replica that nothing else changes
+// Keep is called before a resync changes a replica that nothing else changes
 // meanwhile. It returns nil when the consistent state is kept, or when it is
 // recorded why not, and errKeeping when that takes longer.
-func (k *keeper) keep(ctx context.Context) error {
+func (k *Keeper) Keep(ctx context.Context) error {
 	if c := k.finished(); c != nil {
 		return c.err
 	}
@@ -113,7 +115,7 @@ func (k *keeper) keep(ctx context.Context) error {
 		return nil
 	case s.AsOf.IsZero():
 		return k.without("there was none: this mirror has never been brought level", false)
-	case k.mode == KeepOff:
+	case k.mode == Off:
 		return k.without("keep_consistent is off", false)
 	}
 	k.mu.Lock()
@@ -144,7 +146,7 @@ func (k *keeper) keep(ctx context.Context) error {
 
 // finished takes the result of a copy that has come to its end, nil if there is
 // none.
-func (k *keeper) finished() *copying {
+func (k *Keeper) finished() *copying {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c := k.copying
@@ -169,7 +171,7 @@ func (c *copying) runs() bool {
 
 // without records why there is no consistent state beside a replica that a
 // resync changes. It is told when it is not what was recorded before.
-func (k *keeper) without(why string, tell bool) error {
+func (k *Keeper) without(why string, tell bool) error {
 	if k.store.Get().NotKept == why {
 		return nil
 	}
@@ -182,15 +184,15 @@ func (k *keeper) without(why string, tell bool) error {
 	return nil
 }
 
-func (k *keeper) tell(why string) {
+func (k *Keeper) tell(why string) {
 	k.log.Warn("no consistent state is kept during a resync", "reason", why)
 	k.event("not-kept", "while a resync changes this mirror nothing older is kept: "+why)
 }
 
-// makeRoom gives up what is kept where the disk has no room for both that and
+// MakeRoom gives up what is kept where the disk has no room for both that and
 // what the resync makes of the replica: the mirror would never be level.
-func (k *keeper) makeRoom() {
-	if s := k.store.Get(); k.mode == KeepOn || !s.Mixed || s.Kept == nil {
+func (k *Keeper) MakeRoom() {
+	if s := k.store.Get(); k.mode == On || !s.Mixed || s.Kept == nil {
 		return
 	}
 	const why = "the disk was full, and what was kept made room for the resync"
@@ -199,12 +201,12 @@ func (k *keeper) makeRoom() {
 		return
 	}
 	k.tell(why)
-	k.sweep()
+	k.Sweep()
 }
 
-// halt gives a copy up that is being made: the replica is about to change by
+// Halt gives a copy up that is being made: the replica is about to change by
 // other means.
-func (k *keeper) halt() {
+func (k *Keeper) Halt() {
 	k.mu.Lock()
 	c := k.copying
 	k.copying = nil
@@ -216,7 +218,7 @@ func (k *keeper) halt() {
 }
 
 // copy makes the copy and records it. Its error says why there must be no resync.
-func (k *keeper) copy(ctx context.Context, asOf time.Time) error {
+func (k *Keeper) copy(ctx context.Context, asOf time.Time) error {
 	began := time.Now()
 	objects, err := k.clone(ctx)
 	if err == nil {
@@ -233,14 +235,14 @@ func (k *keeper) copy(ctx context.Context, asOf time.Time) error {
 	switch {
 	case ctx.Err() != nil:
 		return errKeeping // the next resync begins anew
-	case k.mode == KeepOn:
+	case k.mode == On:
 		return k.refused(err)
 	}
 	return k.without(err.Error(), true)
 }
 
 // clone makes STATE/consistent.new/tree and brings it to stable storage.
-func (k *keeper) clone(ctx context.Context) (objects int, err error) {
+func (k *Keeper) clone(ctx context.Context) (objects int, err error) {
 	if err := k.tree.CanClone(k.store.Dir()); err != nil {
 		return 0, err
 	}
@@ -264,7 +266,7 @@ func (k *keeper) clone(ctx context.Context) (objects int, err error) {
 
 // accept makes the new copy the one that is kept. A crash before it is recorded
 // leaves a copy that nobody knows of, which is removed.
-func (k *keeper) accept(kept state.Kept) error {
+func (k *Keeper) accept(kept state.Kept) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := os.Rename(filepath.Join(k.path(unfinished), "tree"), k.path(keptDir)); err != nil {
@@ -276,8 +278,8 @@ func (k *keeper) accept(kept state.Kept) error {
 	return k.store.Update(func(s *state.State) error { s.Kept, s.NotKept = &kept, ""; return nil })
 }
 
-// sweep removes, beside all else, what the state does not name any more.
-func (k *keeper) sweep() {
+// Sweep removes, beside all else, what the state does not name any more.
+func (k *Keeper) Sweep() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.copying.runs() {
@@ -302,7 +304,7 @@ func (k *keeper) sweep() {
 }
 
 // discard moves a directory away to be removed. The caller holds mu.
-func (k *keeper) discard(name string) {
+func (k *Keeper) discard(name string) {
 	err := os.Mkdir(k.path(discardedDir), 0o700)
 	if err == nil || errors.Is(err, os.ErrExist) {
 		err = os.Rename(k.path(name), filepath.Join(k.path(discardedDir), fmt.Sprintf("%s-%d", name, time.Now().UnixNano())))
@@ -314,7 +316,7 @@ func (k *keeper) discard(name string) {
 
 // clear removes what was discarded. It works half of the time only: others use
 // the disk.
-func (k *keeper) clear() {
+func (k *Keeper) clear() {
 	n, began := 0, time.Now()
 	rest := func() error {
 		if n++; n%256 != 0 {
@@ -344,7 +346,7 @@ func (k *keeper) clear() {
 	}
 }
 
-func (k *keeper) clearOnce(each func() error) error {
+func (k *Keeper) clearOnce(each func() error) error {
 	t, err := tree.Open(k.path(discardedDir))
 	if err != nil {
 		return err
