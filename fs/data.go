@@ -75,6 +75,9 @@ func (f *front) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 		defer end()
 		o.Path = path
 		return f.change(cancel, o, func() error {
+			if err := h.misplaced(in); err != nil {
+				return err
+			}
 			f.times.changed(h.n) // even by a write that fails
 			if err := h.write(o); err != nil {
 				return err
@@ -277,18 +280,4 @@ func (f *FS) beginPair(a, b *inode) (pathA, pathB string, end func()) {
 		unlock()
 		f.names.RUnlock()
 	}
-}
-
-// Lseek finds data and holes; the kernel does all other seeking itself.
-func (f *front) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
-	h := f.handles.get(in.Fh)
-	if h == nil {
-		return fuse.EBADF
-	}
-	off, err := unix.Seek(h.fd, int64(in.Offset), int(in.Whence))
-	if err != nil {
-		return status(err)
-	}
-	out.Offset = uint64(off)
-	return fuse.OK
 }

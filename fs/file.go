@@ -54,14 +54,15 @@ func (f *FS) open(n *inode, flags uint32, below int) (*handle, error) {
 	}
 	defer p.close()
 	fd, err := p.open(below)
-	if errors.Is(err, unix.EPERM) && flags&unix.O_APPEND != 0 {
-		fd, err = p.open(below | unix.O_APPEND) // a file with the attribute 'append only'
+	grows := errors.Is(err, unix.EPERM) && flags&unix.O_APPEND != 0
+	if grows {
+		fd, err = p.open(below | unix.O_APPEND)
 	}
 	if err != nil {
 		f.failed(path, "open", err)
 		return nil, f.handles.seen(err)
 	}
-	return &handle{n: n, descriptor: newDescriptor(fd), flags: flags}, nil
+	return &handle{n: n, descriptor: newDescriptor(fd), flags: flags, grows: grows}, nil
 }
 
 func (f *FS) opened(h *handle, out *fuse.OpenOut) {
@@ -71,6 +72,9 @@ func (f *FS) opened(h *handle, out *fuse.OpenOut) {
 	}
 	if !h.writable() {
 		out.OpenFlags |= fuse.FOPEN_NOFLUSH
+	}
+	if h.grows {
+		out.OpenFlags |= fuse.FOPEN_DIRECT_IO // no shared mapping, as on ext4
 	}
 }
 

@@ -16,6 +16,8 @@
 //	handle.go     what is open, by descriptors (descriptor.go)
 //	dir.go file.go data.go attr.go xattr.go   the other families of calls
 //	direct.go     what O_DIRECT refuses
+//	grows.go      files that are append only
+//	holes.go      finding data and holes
 //	durable.go    fsync beside the mirrors'
 //	acl.go        access lists and the umask
 //	caller.go     what the kernel does not say of a caller

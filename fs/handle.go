@@ -16,6 +16,7 @@ type handle struct {
 	n *inode
 	*descriptor
 	flags uint32
+	grows bool       // it was opened when its file was append only; guarded by n.mu from then on
 	dir   *dirStream // of a directory
 	at    int        // where it is among n's; guarded by handles.mu
 }
@@ -94,6 +95,14 @@ func (hs *handles) writing(n *inode) bool {
 	hs.mu.RLock()
 	defer hs.mu.RUnlock()
 	return slices.ContainsFunc(n.open, (*handle).writable)
+}
+
+// mappable reports whether n may be mapped for writing: a mapping keeps what it
+// was made with open.
+func (hs *handles) mappable(n *inode) bool {
+	hs.mu.RLock()
+	defer hs.mu.RUnlock()
+	return slices.ContainsFunc(n.open, func(h *handle) bool { return h.flags&unix.O_ACCMODE == unix.O_RDWR })
 }
 
 // descriptor returns one through which n is open, to be released, or nil.

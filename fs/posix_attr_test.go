@@ -279,6 +279,83 @@ func fileFlags(t *testing.T, dir string) {
 	}
 }
 
+// appendOnly tries to change what an append-only file has, by descriptors from
+// before and after it became one. How that fails is not the same everywhere.
+func appendOnly(t *testing.T, dir string) {
+	path := dir + "/f"
+	write(t, path, "contents")
+	flags := func(want int) {
+		f, err := os.Open(path)
+		must(t, err)
+		defer f.Close()
+		must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, want))
+	}
+	before, err := unix.Open(path, unix.O_RDWR|unix.O_APPEND|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(before)
+	const appendOnly = 0x20
+	flags(appendOnly)
+	defer flags(0)
+	after, err := unix.Open(path, unix.O_RDWR|unix.O_APPEND|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(after)
+	for _, fd := range []int{before, after} {
+		// Of the one from before the kernel does not say that it overrules O_APPEND.
+		if fd == after {
+			if n, err := unix.Pwritev2(fd, [][]byte{[]byte("XX")}, 0, 0x20); err == nil { // RWF_NOAPPEND
+				t.Errorf("RWF_NOAPPEND wrote %d", n)
+			}
+		}
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0)
+		_, _ = unix.Pwrite(fd, []byte("YY"), 1)
+		if err := unix.Ftruncate(fd, 3); err == nil {
+			t.Error("it was cut")
+		}
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_APPEND)
+		if n, err := unix.Write(fd, []byte(" more")); n != 5 || err != nil {
+			t.Errorf("append: %d, %v", n, err)
+		}
+	}
+	child(t, "mapAppending", dir)
+	if text := read(t, path); !strings.HasPrefix(text, "contents") || strings.Count(text, " more") != 2 {
+		t.Errorf("it holds %q", text)
+	}
+	// Without the attribute it is a file like any other, also by descriptors that
+	// had to append.
+	flags(0)
+	for _, fd := range []int{before, after} {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0)
+		must(t, err)
+		if n, err := unix.Pwrite(fd, []byte("CON"), 0); n != 3 || err != nil {
+			t.Errorf("write after all: %d, %v", n, err)
+		}
+	}
+	if text := read(t, path); !strings.HasPrefix(text, "CONtents") || strings.Count(text, " more") != 2 {
+		t.Errorf("it holds %q", text)
+	}
+}
+
+// mapAppending tries to change an append-only file through a mapping.
+func mapAppending(dir string) error {
+	fd, err := unix.Open(dir+"/f", unix.O_RDWR|unix.O_APPEND|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if m, err := unix.Mmap(fd, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err == nil {
+		return errors.Join(errors.New("it was mapped for writing"), unix.Munmap(m))
+	}
+	m, err := unix.Mmap(fd, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	if err != nil {
+		return err
+	}
+	if !bytes.HasPrefix(m, []byte("contents")) {
+		return fmt.Errorf("the mapping shows %q", m[:8])
+	}
+	m[0] = 'P'
+	return unix.Munmap(m)
+}
+
 func times(t *testing.T, dir string) {
 	write(t, dir+"/f", "x")
 	ts := []unix.Timespec{{Sec: -5, Nsec: 6}, {Sec: 1 << 33, Nsec: 7}}

@@ -49,6 +49,7 @@ var posixCases = map[string]func(t *testing.T, dir string){
 	"SetgidWithoutExec":  setgidWithoutExec,
 	"BirthTime":          birthTime,
 	"FileFlags":          fileFlags,
+	"AppendOnly":         appendOnly,
 	"Symlinks":           symlinks,
 	"SpecialFiles":       specialFiles,
 	"LongNames":          longNames,
@@ -112,6 +113,7 @@ func init() {
 		return errors.Join(err, unix.Mkdir(dir+"/dir", 0o777), unix.Mknod(dir+"/node", unix.S_IFREG|0o666, 0))
 	}
 	children["suid"] = suidChild
+	children["mapAppending"] = mapAppending
 	children["mmap"] = mmapChild
 	children["denied"] = func(dir string) error {
 		if _, err := os.ReadFile(dir + "/secret"); !errors.Is(err, unix.EACCES) {

@@ -79,6 +79,35 @@ var mmapCases = map[string]func(*tape){
 		t.did(err, "mmap of a directory")
 		t.close(dir)
 	},
+	"holes": func(t *tape) {
+		// Whoever copies by holes finds what was stored and not yet written.
+		const size = 1 << 20
+		t.file("f", "", 0o644)
+		t.truncate("f", size)
+		fd, reading := t.open("f", unix.O_RDWR, 0), t.open("f", unix.O_RDONLY, 0)
+		m := t.mmap(fd, size)
+		look := func() {
+			for _, off := range []int64{0, 4096, 300_000, 304_000, 500_000, 700_000, size - 4096, size - 1, size} {
+				t.seek(reading, off, unix.SEEK_DATA)
+				t.seek(reading, off, unix.SEEK_HOLE)
+			}
+		}
+		look()
+		m[300_000] = 'a'
+		look()
+		m[303_104], m[700_000] = 'b', 'c'
+		t.seek(reading, 299_008, unix.SEEK_HOLE)
+		look()
+		t.close(fd) // the mapping is left
+		m[0], m[size-1] = 'd', 'e'
+		look()
+		t.fallocate(reading, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 4096)
+		t.all(reading)
+		t.did(unix.Munmap(m), "munmap")
+		look()
+		t.close(reading)
+		t.blocks("f")
+	},
 	"direct": func(t *tape) {
 		t.file("f", fill(8192, 1), 0o644)
 		fd := t.open("f", unix.O_RDWR, 0)
