@@ -47,6 +47,8 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 		why = "it came back without its session"
 	case !a.InSync:
 		why = "it has left the set by itself" // and its goodbye was not heard
+	case p.cfg.Async:
+		why = "it is asynchronous now" // and counts for no call (RULES.md 14)
 	}
 	if why != "" {
 		if err := l.expel(ctx, a.Node, why); err != nil {
@@ -74,6 +76,9 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p.session, p.heard, p.prepared, p.away = s, time.Now(), nil, false
+	if p.pending == nil && !l.sync.has(p.node) {
+		p.pending = newPending() // expelled while it was away: it is lenient from there on, and reports
+	}
 	switch {
 	case p.pending != nil:
 		p.state = StateResync
