@@ -97,7 +97,11 @@ func TestAloneCheckpointFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeStore(t, s)
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	if err := s.Level([]op.NodeID{nodeB}, func(*state.State) error { return nil }); err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func rule(v outlook) ruling {
 	}
 	mirrors, reached := 0, 0
 	for _, m := range v.Self.Policy.Members {
-		if m.Mode != modeAsync {
+		if m.Mode != wire.ModeAsync {
 			mirrors++
 		}
 	}
@@ -106,8 +106,6 @@ func rule(v outlook) ruling {
 	return r
 }
 
-const modeAsync = "async"
-
 // object returns why what o knows speaks against self, "" if nothing does.
 func object(self state.State, o other) string {
 	switch {
@@ -127,7 +125,7 @@ func object(self state.State, o other) string {
 // for. The primary may not have met all of them, then only the address tells.
 func counts(members []wire.Member, o other) bool {
 	return slices.ContainsFunc(members, func(m wire.Member) bool {
-		return m.Mode != modeAsync && (m.Node == o.Node || m.Node == 0 && m.Addr == o.Addr)
+		return m.Mode != wire.ModeAsync && (m.Node == o.Node || m.Node == 0 && m.Addr == o.Addr)
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/receive"
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
@@ -58,32 +59,19 @@ func (r *reign) stepDown(epoch op.Epoch, by string) error {
 // serveOps refuses a primary's session, as a primary does. One of a higher
 // epoch has news first.
 func (r *reign) serveOps(ctx context.Context, session *wire.Session) error {
-	defer session.Close()
-	stop := context.AfterFunc(ctx, func() { session.Close() })
-	defer stop()
-	c := &control{conn: session.Control(), reader: wire.NewReader(session.Control()), timeout: 3 * r.node.cfg.Mirror.Heartbeat}
-	if err := c.conn.SetReadDeadline(time.Now().Add(greetTimeout)); err != nil {
-		return fmt.Errorf("hear %s: %w", session.PeerName(), err)
-	}
-	var h wire.Hello
-	if err := c.expect(wire.KindHello, &h); err != nil {
-		return fmt.Errorf("hello of %s: %w", session.PeerName(), err)
-	}
-	s := r.node.store.Get()
-	if h.Volume == s.Volume && h.Line.Epoch.Compare(s.Epoch) > 0 {
-		if err := r.depose(h.Line.Epoch, h.Name); err != nil {
-			return err
+	return receive.Refuse(ctx, session, 3*r.node.cfg.Mirror.Heartbeat, func(h *wire.Hello) (*wire.Answer, error) {
+		s := r.node.store.Get()
+		if h.Volume == s.Volume && h.Line.Epoch.Compare(s.Epoch) > 0 {
+			if err := r.depose(h.Line.Epoch, h.Name); err != nil {
+				return nil, err
+			}
+			s = r.node.store.Get()
 		}
-		s = r.node.store.Get()
-	}
-	answer := wire.Answer{Protocol: wire.Protocol, Volume: s.Volume, Node: s.Node, Name: s.Name, Epoch: s.Epoch, Refusal: r.refusal(s, h)}
-	if err := c.send(wire.KindAnswer, answer); err != nil {
-		return fmt.Errorf("refuse %s: %w", h.Name, err)
-	}
-	return &RefusedError{Hello: h, Refusal: answer.Refusal}
+		return &wire.Answer{Protocol: wire.Protocol, Volume: s.Volume, Node: s.Node, Name: s.Name, Epoch: s.Epoch, Refusal: r.refusal(s, h)}, nil
+	})
 }
 
-func (r *reign) refusal(s state.State, h wire.Hello) *wire.Refusal {
+func (r *reign) refusal(s state.State, h *wire.Hello) *wire.Refusal {
 	switch {
 	case h.Volume != s.Volume:
 		return &wire.Refusal{Code: wire.CodeForeignVolume,

@@ -101,7 +101,7 @@ func (r *reign) reread(ctx context.Context, files *fs.FS) {
 	loss := n.store.Regions().Lost()
 	n.distrust()
 	for {
-		err := believe(n.store, n.tree)
+		err := n.store.Believe(n.tree)
 		if err == nil {
 			break
 		}

@@ -6,24 +6,10 @@
 //	listen.go      sessions of peers, by lane; view.go what it has at a path, for those who ask
 //	status.go      what it shows; notify.go what it tells the service manager
 //
-// What it durably knows:
-//
-//	daemon/state   all of it
-//	checkpoint.go  what it may forget of the regions that were changed
-//	doubt.go       a replica whose disk has failed
-//
 // A mirror:
 //
 //	standby.go     the role
-//	receive.go     the primary's sessions, one at a time; refuse.go which ones
-//	session.go     one of them; hello.go its beginning; control.go its messages
-//	resume.go      where a mirror can go on
-//	applier.go     what it does with the stream; fault.go where it cannot
-//	member.go      its place in the set, and that of others
-//	acks.go        what it answers; syncs.go what it makes durable meanwhile
-//	leave.go       leaving the set by itself; fence.go refusing all lower epochs
-//	divergence.go  what it keeps before it is overwritten
-//	daemon/keep    its last consistent state during a resync
+//	promote.go     from mirror to primary; decide.go rules whether and what it is worth
 //
 // A primary:
 //
@@ -33,7 +19,11 @@
 //	failing.go     when its disk has failed
 //	verify.go      when it verifies by itself, and what is kept of it
 //	processors.go  how many it uses
-//	promote.go     from mirror to primary; decide.go rules whether and what it is worth
+//
+// What it does that is no role's stands in packages of its own: state (what it
+// durably knows), receive (the primary's sessions), keep (the last consistent
+// state during a resync), divergence (what it alone may have) and admin (what it
+// shows, and is told to do).
 package daemon
 
 import (
@@ -48,8 +38,10 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/daemon/keep"
+	"github.com/standbyfs/standbyfs/daemon/receive"
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs"
+	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/wire"
@@ -68,10 +60,11 @@ type node struct {
 	admin   net.Listener
 	peers   net.Listener // nil: nobody can connect
 	started time.Time
-	// A simulation's own network, and its syncs of a mirror's files; nil: the real
-	// ones.
+	// A simulation's own network, its syncs of a mirror's files, and what a mirror
+	// takes for committed; nil: the real ones.
 	connect   func(ctx context.Context, addr string) (net.Conn, error)
-	newSyncer func(after func()) syncer
+	newSyncer func(after func()) receive.Syncer
+	committed func(really func(op.LSN) bool) func(op.LSN) bool
 
 	// promotions carries requests from the admin server to the role, which
 	// answers each of them. Only the role itself changes the role.
@@ -253,6 +246,11 @@ func (n *node) event(kind, text string) {
 	if err := n.store.Event(kind, text); err != nil {
 		n.log.Error("event not recorded", "event", kind, "text", text, "error", err)
 	}
+}
+
+// kept tells why regions were not forgotten.
+func (n *node) kept(err error) {
+	n.log.Error("regions are kept that need no comparison any more", "error", err)
 }
 
 // software is how peers see the program.

@@ -49,7 +49,7 @@ func (n *node) reign(ctx context.Context, t term) (err error) {
 			r.synced++
 		}
 	}
-	if err := believe(n.store, n.tree); err != nil {
+	if err := n.store.Believe(n.tree); err != nil {
 		t.begun(err)
 		return err
 	}

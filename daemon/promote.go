@@ -11,6 +11,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/daemon/divergence"
+	"github.com/standbyfs/standbyfs/daemon/receive"
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -218,7 +219,7 @@ func (s *standby) awaitSilence(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 4*s.node.cfg.Mirror.Heartbeat)
 	defer cancel()
 	// Whether it fell silent is looked at afterwards.
-	_ = s.until(ctx, func(m MirrorStatus) bool { return !m.Connected })
+	_ = s.until(ctx, func(m receive.Status) bool { return !m.Connected })
 }
 
 // outlook gathers what this node knows itself.

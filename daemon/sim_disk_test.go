@@ -201,9 +201,6 @@ func (p *simProcess) change(what string, do func() error) error {
 func (p *simProcess) around(o *op.Op, do func() error) error {
 	disk := p.of.disk
 	if o == nil {
-		if p.of.lies.Load().commit {
-			p.hearCommit()
-		}
 		return p.change("sync", func() error {
 			mark := disk.mark()
 			if err := p.fault(); err != nil {
@@ -261,6 +258,9 @@ func (d simDatabase) Update(fn func(*bolt.Tx) error) error {
 	})
 }
 
+// simBusy is half of the syncs that an applier lets run at a time.
+const simBusy = 32
+
 // simSyncer syncs a mirror's files.
 type simSyncer struct {
 	p       *simProcess
@@ -275,7 +275,7 @@ func (s *simSyncer) Start(fd int, _ bool, done func(error)) {
 	err := syscall.Fstat(fd, &st)
 	mark := s.p.of.disk.mark()
 	s.running.Go(func() {
-		busy := s.count.Add(1) > maxSyncs/2
+		busy := s.count.Add(1) > simBusy
 		defer s.count.Add(-1)
 		if err == nil && !s.p.of.lies.Load().fsync {
 			// A full applier waits with a mutex held, for which no time passes.

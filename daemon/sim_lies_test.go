@@ -18,7 +18,7 @@ import (
 // is not touched, so a lie shows only once the process has died.
 type simLies struct {
 	sync, fsync bool // return without doing anything
-	commit      bool // a mirror hears that all is committed, whatever that rests on
+	commit      bool // a mirror takes all for committed, whatever that rests on
 	unarchived  bool // what a mirror keeps of a divergence is gone before it is applied
 	// edit changes the state that a transaction records; was is the one on disk.
 	edit func(was, is *state.State)
@@ -60,22 +60,9 @@ func (l *simLies) update(db *bolt.DB, fn func(*bolt.Tx) error) error {
 	})
 }
 
-// hearCommit tells a mirror that all that it has applied is committed.
-func (p *simProcess) hearCommit() {
-	r, err := p.n.playing()
-	m, ok := r.(*standby)
-	if err != nil || !ok {
-		return
-	}
-	m.Receiver.mu.Lock()
-	s := m.current
-	m.Receiver.mu.Unlock()
-	if s == nil || s.applier == nil {
-		return
-	}
-	s.applier.step.Lock()
-	defer s.applier.step.Unlock()
-	s.applier.advance(func(at *progress) { at.commit = at.applied })
+// committed is what a mirror takes for committed.
+func (m *simNode) committed(really func(op.LSN) bool) func(op.LSN) bool {
+	return func(at op.LSN) bool { return m.lies.Load().commit || really(at) }
 }
 
 // empty takes all keys out of a bucket of regions, and of those in it.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/daemon/keep"
+	"github.com/standbyfs/standbyfs/daemon/receive"
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs"
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -134,7 +135,8 @@ func (m *simNode) start(role Role) error {
 		connect: func(ctx context.Context, addr string) (net.Conn, error) {
 			return m.sim.network.dial(ctx, m.addr, addr)
 		},
-		newSyncer: func(after func()) syncer { return &simSyncer{p: p, after: after} },
+		committed: m.committed,
+		newSyncer: func(after func()) receive.Syncer { return &simSyncer{p: p, after: after} },
 	}
 	p.n.keeper = keep.New(keep.Off, store, t, p.n.log, p.n.event)
 	var ctx context.Context

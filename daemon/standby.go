@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
+	"github.com/standbyfs/standbyfs/daemon/receive"
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/wire"
@@ -14,7 +15,7 @@ import (
 
 // standby is the role of a mirror: it applies what its primary sends.
 type standby struct {
-	*Receiver
+	*receive.Receiver
 	node     *node
 	detached bool   // by a promotion; owned by standBy
 	forget   func() // ends its checkpoints, and waits for that
@@ -66,12 +67,11 @@ func (n *node) standBy(ctx context.Context) (*term, error) {
 
 func (n *node) newStandby() *standby {
 	s := &standby{node: n, news: make(chan struct{})}
-	s.Receiver = NewReceiver(ReceiverConfig{
+	s.Receiver = receive.New(receive.Config{
 		Store: n.store, Tree: n.tree, Heartbeat: n.cfg.Mirror.Heartbeat,
 		Logger: n.log, Software: n.software(), Changed: s.changed, DivergenceLimit: n.cfg.DivergenceLimit,
-		Keep: n.keeper.Keep, Consistent: n.keeper.Sweep, Full: n.keeper.MakeRoom,
+		Keep: n.keeper.Keep, Consistent: n.keeper.Sweep, Full: n.keeper.MakeRoom, NewSyncer: n.newSyncer,
 	})
-	s.newSyncer = n.newSyncer
 	return s
 }
 
@@ -80,7 +80,11 @@ func (n *node) beginStandby() *standby {
 	s := n.newStandby()
 	ctx, stop := context.WithCancel(context.Background())
 	var owned sync.WaitGroup
-	owned.Go(func() { n.store.Regions().Checkpoints(ctx, n.cfg.Mirror.CheckpointEvery, s.checkpoint(), n.kept) })
+	checkpoint := s.Checkpoint()
+	if n.committed != nil {
+		checkpoint.Committed = n.committed(checkpoint.Committed)
+	}
+	owned.Go(func() { n.store.Regions().Checkpoints(ctx, n.cfg.Mirror.CheckpointEvery, checkpoint, n.kept) })
 	s.forget = func() { stop(); owned.Wait() }
 	return s
 }
@@ -88,10 +92,8 @@ func (n *node) beginStandby() *standby {
 // checkEmpty refuses a replica with something in it on a mirror's first use: a
 // resync would remove it. The hello of a primary is checked in the same way.
 func (n *node) checkEmpty() error {
-	if st := n.store.Get(); st.Volume != "" || st.Adopts {
-		return nil
-	}
-	name, err := firstName(n.cfg.Replica)
+	st := n.store.Get()
+	name, err := receive.Unexpected(&st, n.cfg.Replica)
 	if err != nil {
 		return fmt.Errorf("look into replica %s: %w", n.cfg.Replica, err)
 	}
@@ -131,7 +133,7 @@ func (s *standby) changed() {
 }
 
 // until returns nil once holds does, looking again at each change.
-func (s *standby) until(ctx context.Context, holds func(MirrorStatus) bool) error {
+func (s *standby) until(ctx context.Context, holds func(receive.Status) bool) error {
 	for {
 		s.mu.Lock()
 		news := s.news

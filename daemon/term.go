@@ -106,9 +106,9 @@ func (t *term) enter(s *state.State, m Mirroring) {
 	}
 	s.Policy = wire.Policy{MinInSync: m.MinInSync, OnShortage: string(m.OnShortage), Set: s.Set, Border: mirror.Border(m.Rules)}
 	for _, p := range t.peers {
-		mode := "sync"
+		mode := wire.ModeSync
 		if p.Async {
-			mode = modeAsync
+			mode = wire.ModeAsync
 		}
 		s.Policy.Members = append(s.Policy.Members, wire.Member{Addr: p.Addr, Mode: mode})
 	}

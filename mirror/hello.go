@@ -236,9 +236,9 @@ func (l *Log) policy() wire.Policy {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, peer := range l.peers {
-		mode := "sync"
+		mode := wire.ModeSync
 		if peer.cfg.Async {
-			mode = "async"
+			mode = wire.ModeAsync
 		}
 		p.Members = append(p.Members, wire.Member{Node: peer.node, Name: peer.name, Addr: peer.cfg.Addr, Mode: mode})
 	}

@@ -112,8 +112,14 @@ type Member struct {
 	Node op.NodeID `json:"node"` // zero until first met
 	Name string    `json:"name"`
 	Addr string    `json:"addr"`
-	Mode string    `json:"mode"` // sync or async
+	Mode string    `json:"mode"`
 }
+
+// Modes of a member.
+const (
+	ModeSync  = "sync"
+	ModeAsync = "async" // it follows, never joins, and nobody waits for it
+)
 
 // Kinds of reports.
 const (

@@ -8,6 +8,7 @@
 //	file.go     the one file that it is in: made, locked, and read as a whole first
 //	guarded.go  a file that goes bad while it is in use
 //	events.go   what has happened to the node
+//	doubt.go    a replica whose disk has failed
 //	lock.go     that the node alone uses its replica, and that it is the right one
 //	reset.go    beginning anew
 //
@@ -83,7 +84,7 @@ type State struct {
 	// replica holds: that is compared in full.
 	Adopts bool `json:"adopts,omitempty"`
 	// Doubted says that the disk has failed, so that the page cache may show of
-	// hot regions what the disk does not have (daemon/doubt.go).
+	// hot regions what the disk does not have (doubt.go).
 	Doubted bool `json:"doubted,omitempty"`
 
 	// Stopped is where a clean stop left the node. It is gone before the replica

@@ -137,26 +137,6 @@ func (s *Store) Trouble() error {
 // changed then.
 func (s *Store) Alive() time.Time { return s.alive }
 
-// Doubt notes in st, and in memory should st not be recorded, that the disk has
-// failed.
-func (s *Store) Doubt(st *State) {
-	s.doubted.Store(true)
-	st.Doubted = true
-}
-
-// Doubted reports whether the disk has failed, and the replica was not read anew
-// since.
-func (s *Store) Doubted() bool { return s.doubted.Load() || s.Get().Doubted }
-
-// Trust ends the doubt.
-func (s *Store) Trust() error {
-	if err := s.Update(func(st *State) error { st.Doubted = false; return nil }); err != nil {
-		return err
-	}
-	s.doubted.Store(false)
-	return nil
-}
-
 // Level is Update for a change by which nodes become equal to this one: what was
 // known to differ is forgotten in the same transaction (RULES.md 10).
 func (s *Store) Level(nodes []op.NodeID, change func(*State) error) error {

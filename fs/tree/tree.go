@@ -23,6 +23,7 @@
 //	diff.go     two trees against each other
 //	digest.go   one digest of a whole tree, for people
 //	sync.go     files to stable storage, many at once; reread.go past what is in memory
+//	fault.go    errors that are the disk's fault
 //
 // No function follows a symbolic link, and none leaves the root.
 package tree

@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"github.com/standbyfs/standbyfs/daemon/divergence"
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -127,7 +128,7 @@ func archiveError(err error) *leaveError {
 	switch {
 	case errors.As(err, &limit):
 		return &leaveError{reason: limit.Error(), err: err, told: true}
-	case disksFault(err):
+	case tree.DiskFault(err):
 		return &leaveError{reason: fmt.Sprintf("%s: %v: nothing is overwritten here before what only this node may have is kept: make room, or export and drop older divergences", reasonFor(err), err), err: err, told: true}
 	}
 	return &leaveError{reason: fmt.Sprintf("what only this node may have cannot be kept, so nothing is overwritten: %v", err), err: err, told: true}

@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"context"
@@ -30,7 +30,7 @@ type rig struct {
 	recv  *Receiver
 
 	mu       sync.Mutex // guards degraded
-	degraded []string   // the reasons that ReceiverConfig.Degraded was called with
+	degraded []string   // the reasons that Config.Degraded was called with
 }
 
 const primaryNode, otherNode = op.NodeID(0xa), op.NodeID(0xc)
@@ -61,7 +61,7 @@ func rigIn(t *testing.T, base string, heartbeat time.Duration) *rig {
 		g.tree.Close()
 		closeStore(t, g.store)
 	})
-	g.recv = NewReceiver(ReceiverConfig{
+	g.recv = New(Config{
 		Store: g.store, Tree: g.tree, Heartbeat: heartbeat, Software: "standbyfs test",
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Degraded: func(reason string) {

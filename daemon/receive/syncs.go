@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"sync"
@@ -9,8 +9,8 @@ import (
 // maxSyncs bounds the fsyncs that run at a time. One more holds up the stream.
 const maxSyncs = 64
 
-// syncer brings files to stable storage: a tree.Syncer.
-type syncer interface {
+// Syncer brings files to stable storage, as a tree.Syncer does.
+type Syncer interface {
 	Start(fd int, dataOnly bool, done func(error))
 	Close()
 }
@@ -18,7 +18,7 @@ type syncer interface {
 // syncs is stage 4 of an applier: the fsyncs that run beside the stream. They
 // are begun and waited for by stages 1 to 3 only.
 type syncs struct {
-	syncer  syncer        // made and closed by run
+	syncer  Syncer        // made and closed by run
 	room    chan struct{} // holds a token for each that runs
 	running sync.WaitGroup
 

@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"errors"
@@ -63,7 +63,7 @@ type applier struct {
 	expelled func(reason string)
 	changed  func()
 
-	newSyncer func(after func()) syncer
+	newSyncer func(after func()) Syncer // Config.NewSyncer
 	acks      *acks
 	syncs     syncs
 	stop      atomic.Pointer[stopReason] // once set, nothing more is applied
@@ -88,15 +88,12 @@ func newApplier(s *session, at progress, resumed bool) *applier {
 		sender:  s.hello.Node,
 		conn:    hearing{s.wire.Log(), s.heard},
 		primary: s.hello.Name, log: s.r.cfg.Logger,
-		at: at,
+		at: at, newSyncer: s.r.cfg.NewSyncer,
 	}
 	a.joined, a.whole, a.expelled, a.changed = s.r.joined, s.r.cfg.Consistent, s.r.degraded, s.r.cfg.Changed
 	st := s.r.cfg.Store.Get()
 	a.mixed = st.Mixed
-	a.async = slices.ContainsFunc(st.Policy.Members, func(m wire.Member) bool { return m.Node == a.self && m.Mode == modeAsync })
-	if a.newSyncer = s.r.newSyncer; a.newSyncer == nil {
-		a.newSyncer = func(after func()) syncer { return tree.NewSyncer(after) }
-	}
+	a.async = slices.ContainsFunc(st.Policy.Members, func(m wire.Member) bool { return m.Node == a.self && m.Mode == wire.ModeAsync })
 	a.acks = newAcks(a.conn, at, resumed)
 	a.syncs.room = make(chan struct{}, maxSyncs)
 	return a
@@ -249,7 +246,7 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 	switch {
 	case err == nil, isLeave(err):
 		return err
-	case a.at.strict || disksFault(err):
+	case a.at.strict || tree.DiskFault(err):
 		return applyError(o, err)
 	default:
 		suspect := wire.Report{LSN: lsn, Kind: wire.ReportSuspect, Path: []byte(o.Path), What: err.Error()}
@@ -332,7 +329,7 @@ func (a *applier) compare(lsn op.LSN, o *op.Op) error {
 	}
 	differences, err := a.tree.Compare(o)
 	switch {
-	case err != nil && disksFault(err):
+	case err != nil && tree.DiskFault(err):
 		return err
 	case err != nil:
 		differences = append(differences, tree.Difference{What: "cannot be compared: " + err.Error(), Path: o.Path})

@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"encoding/binary"
@@ -43,7 +43,7 @@ func (s *testSyncer) Close() { s.running.Wait() }
 
 // withFsync has the next sessions use a test's fsync.
 func (g *rig) withFsync(fsync func(fd int, dataOnly bool) error) {
-	g.recv.newSyncer = func(after func()) syncer { return &testSyncer{fsync: fsync, after: after} }
+	g.recv.cfg.NewSyncer = func(after func()) Syncer { return &testSyncer{fsync: fsync, after: after} }
 }
 
 // A blocked fsync holds up nothing that comes after it, and nothing of what

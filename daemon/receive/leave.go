@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/standbyfs/standbyfs/daemon/state"
+	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -70,7 +71,7 @@ func (r *Receiver) leave(l *leaveError) error {
 	stopped := r.stopped(l)
 	err := r.cfg.Store.Update(func(st *state.State) error {
 		was = st.InSync
-		if st.Role == Mirror {
+		if st.Role == state.Mirror {
 			if stopped != nil {
 				// Without a session since the last stop it is still what it was then.
 				stopped.Member = st.InSync || st.Stopped != nil && st.Stopped.Member
@@ -78,7 +79,7 @@ func (r *Receiver) leave(l *leaveError) error {
 			st.Stopped = stopped
 			st.InSync, st.Reason = false, reason
 		}
-		if disksFault(l.err) { // a full one loses pages, too
+		if tree.DiskFault(l.err) { // a full one loses pages, too
 			r.cfg.Store.Doubt(st)
 		}
 		return nil
@@ -101,7 +102,7 @@ func (r *Receiver) leave(l *leaveError) error {
 	}
 	switch {
 	case l.told:
-	case disksFault(l.err):
+	case tree.DiskFault(l.err):
 		r.event("disk-error", reason)
 	case l.err != nil:
 		r.event("not-in-sync", reason)

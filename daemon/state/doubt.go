@@ -1,9 +1,8 @@
-package daemon
+package state
 
 import (
 	"fmt"
 
-	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
@@ -18,16 +17,27 @@ import (
 // What may be wrong is hot: a region is forgotten only after a sync of the whole
 // replica that came to nothing bad.
 
-// believe ends the doubt: the hot regions are read from the disk from now on. If
-// the disk fails once more, the doubt stays.
-func believe(s *state.Store, t *tree.Tree) error {
-	if !s.Doubted() {
+// Doubt notes in st, and in memory should st not be recorded, that the disk has
+// failed.
+func (s *Store) Doubt(st *State) {
+	s.doubted.Store(true)
+	st.Doubted = true
+}
+
+// Believe ends the doubt, if there is one: the hot regions of the replica are read
+// from the disk from now on. If the disk fails once more, the doubt stays.
+func (s *Store) Believe(replica *tree.Tree) error {
+	if !s.doubted.Load() && !s.Get().Doubted {
 		return nil
 	}
-	if err := reread(t, s.Regions().Hot()); err != nil {
+	if err := reread(replica, s.regions.Hot()); err != nil {
 		return fmt.Errorf("the disk has failed, and still fails when the replica is to be read anew: %w", err)
 	}
-	return s.Trust()
+	if err := s.Update(func(st *State) error { st.Doubted = false; return nil }); err != nil {
+		return err
+	}
+	s.doubted.Store(false)
+	return nil
 }
 
 // reread has regions of a replica read past the page cache.
@@ -42,7 +52,7 @@ func reread(t *tree.Tree, marks []region.Mark) error {
 	for _, m := range marks {
 		if m.Scope == region.Entries || m.Scope == region.Children {
 			entries, err := t.Names(m.Path)
-			if disksFault(err) {
+			if tree.DiskFault(err) {
 				return err
 			}
 			for _, e := range entries { // of none, if it went

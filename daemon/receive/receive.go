@@ -1,4 +1,17 @@
-package daemon
+// Package receive is the mirror's end of replication: it takes the sessions of a
+// primary, applies their ops to the replica, in their order, and answers for what
+// it has. Package mirror is the other end.
+//
+//	receive.go     the sessions, one at a time; refuse.go which ones
+//	session.go     one of them; hello.go its beginning; control.go its messages
+//	resume.go      where a mirror can go on
+//	applier.go     what it does with the stream; fault.go where it cannot
+//	member.go      its place in the set, and that of others
+//	acks.go        what it answers; syncs.go what it makes durable meanwhile
+//	archive.go     what it keeps before it is overwritten
+//	checkpoint.go  what it may forget of the regions that were changed
+//	leave.go       leaving the set by itself; fence.go refusing all lower epochs
+package receive
 
 import (
 	"context"
@@ -17,8 +30,8 @@ import (
 	"github.com/standbyfs/standbyfs/wire"
 )
 
-// ReceiverConfig is what a Receiver works with.
-type ReceiverConfig struct {
+// Config is what a Receiver works with.
+type Config struct {
 	Store     *state.Store
 	Tree      *tree.Tree
 	Heartbeat time.Duration // between two signs of life; three without any end a session
@@ -35,6 +48,8 @@ type ReceiverConfig struct {
 	// DivergenceLimit bounds what is kept of divergences, in bytes; 0 is
 	// divergence.DefaultLimit.
 	DivergenceLimit int64
+	// NewSyncer makes what syncs the files of a session; nil: a tree.Syncer.
+	NewSyncer func(after func()) Syncer
 	// Changed is called, without locks held, whenever Status may have changed.
 	Changed func()
 	// Degraded is called when the node has recorded that it is no longer in
@@ -42,8 +57,8 @@ type ReceiverConfig struct {
 	Degraded func(reason string)
 }
 
-// MirrorStatus is what a mirror knows of its own standing.
-type MirrorStatus struct {
+// Status is what a mirror knows of its own standing.
+type Status struct {
 	InSync      bool
 	Reason      string // why not in sync
 	Connected   bool
@@ -65,8 +80,7 @@ type MirrorStatus struct {
 // ack that covers it (applier.membership); 'not in sync' before a Goodbye
 // (Receiver.leave).
 type Receiver struct {
-	cfg       ReceiverConfig
-	newSyncer func(after func()) syncer // a test's own, to hold syncs up or fail them; else nil
+	cfg Config
 	// syncArchive makes durable what is kept of a divergence; a test's own, or nil.
 	syncArchive func(f *os.File) error
 	archive     *archive // of the last session that had one; owned by the current session
@@ -88,8 +102,8 @@ type Receiver struct {
 	unrecorded string
 }
 
-// NewReceiver returns a Receiver without a session.
-func NewReceiver(cfg ReceiverConfig) *Receiver {
+// New returns a Receiver without a session.
+func New(cfg Config) *Receiver {
 	if cfg.Changed == nil {
 		cfg.Changed = func() {}
 	}
@@ -102,11 +116,14 @@ func NewReceiver(cfg ReceiverConfig) *Receiver {
 	if cfg.Full == nil {
 		cfg.Full = func() {}
 	}
+	if cfg.NewSyncer == nil {
+		cfg.NewSyncer = func(after func()) Syncer { return tree.NewSyncer(after) }
+	}
 	if cfg.Degraded == nil {
 		cfg.Degraded = func(string) {}
 	}
 	r := &Receiver{cfg: cfg}
-	if st := cfg.Store.Get(); st.Role == Mirror {
+	if st := cfg.Store.Get(); st.Role == state.Mirror {
 		r.level = resumed(st.Stopped)
 	}
 	return r
@@ -195,11 +212,11 @@ func (r *Receiver) release(s *session) {
 }
 
 // Status returns the mirror's standing now.
-func (r *Receiver) Status() MirrorStatus {
+func (r *Receiver) Status() Status {
 	known := r.cfg.Store.Get()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	st := MirrorStatus{
+	st := Status{
 		InSync:      known.InSync && r.unrecorded == "",
 		Reason:      known.Reason,
 		Primary:     known.PrimaryName,

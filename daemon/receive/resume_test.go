@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"errors"
@@ -39,7 +39,7 @@ func TestGoesOnAfterStop(t *testing.T) {
 				if err := g.recv.Stop(t.Context(), "stopped"); err != nil {
 					t.Fatal(err)
 				}
-				g.recv = NewReceiver(g.recv.cfg)
+				g.recv = New(g.recv.cfg)
 			}
 			h := hello()
 			h.Line, h.Follows, h.Next = c.line, c.follows(at), at+1
@@ -68,7 +68,7 @@ func TestStopIsForgotten(t *testing.T) {
 	if g.store.Get().Stopped == nil {
 		t.Fatal("a clean stop is not recorded")
 	}
-	g.recv = NewReceiver(g.recv.cfg)
+	g.recv = New(g.recv.cfg)
 	p = g.connect()
 	a := p.greet(hello())
 	p.tell(wire.KindBegin, wire.Begin{Resume: a.Resume != nil})

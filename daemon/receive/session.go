@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"context"

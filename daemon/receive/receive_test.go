@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"context"
@@ -29,7 +29,7 @@ func TestFirstSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.Volume != "vol" || st.Role != Mirror || st.InSync || st.Epoch != line.Epoch || st.Policy.MinInSync != 1 ||
+	if st.Volume != "vol" || st.Role != state.Mirror || st.InSync || st.Epoch != line.Epoch || st.Policy.MinInSync != 1 ||
 		len(st.Set) != 1 || st.ArchiveUntilJoined || st.PrimaryName != "a" || st.Reason != "resync with a" {
 		t.Errorf("recorded before Begun: %+v", st)
 	}
@@ -97,7 +97,7 @@ func TestKilledMirror(t *testing.T) {
 		t.Fatalf("a kill leaves %+v, %v", st, err)
 	}
 	p.lose()
-	g.recv = NewReceiver(g.recv.cfg)
+	g.recv = New(g.recv.cfg)
 	if m := g.recv.Status(); !m.InSync || m.Connected {
 		t.Errorf("started again: %+v", m)
 	}

@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"errors"
@@ -29,7 +29,7 @@ func TestRefusals(t *testing.T) {
 		{"not the epoch's owner", nil, func(h *wire.Hello) { h.Node = otherNode }, nil, wire.CodeProtocol, "makes no sense"},
 		{"no position", nil, func(h *wire.Hello) { h.Next = 0 }, nil, wire.CodeProtocol, "makes no sense"},
 		{"its own node", func(s *state.State) { s.Node = primaryNode }, nil, nil, wire.CodeNotAMirror, "its state directory was copied"},
-		{"a primary", func(s *state.State) { s.Role = Primary }, nil, nil, wire.CodeNotAMirror, "b is itself the primary"},
+		{"a primary", func(s *state.State) { s.Role = state.Primary }, nil, nil, wire.CodeNotAMirror, "b is itself the primary"},
 		{"not empty", nil, nil, func(g *rig) { os.Mkdir(filepath.Join(g.dir, "d"), 0o700) }, wire.CodeNotEmpty, `is not empty on first use (it holds "d")`},
 		{"detached", nil, nil, func(g *rig) { g.recv.Detach(t.Context()) }, wire.CodeNotAMirror, "b is being promoted: it is no mirror any more"},
 		{"stopped", nil, nil, func(g *rig) { g.recv.Stop(t.Context(), "stopped") }, wire.CodeBusy, "mirror b stops: start it again"},

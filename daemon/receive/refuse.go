@@ -1,10 +1,12 @@
-package daemon
+package receive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/wire"
@@ -35,7 +37,7 @@ func (r *Receiver) refuse(h *wire.Hello) *wire.Refusal {
 		return refusal(wire.CodeBusy, "mirror %s is just being asked for a promotion: try again", r.name())
 	case r.closed != nil:
 		return r.closed
-	case st.Role == Primary:
+	case st.Role == state.Primary:
 		return refusal(wire.CodeNotAMirror, "%s is itself the primary, with epoch %s: stop it and start it as a mirror first", r.name(), st.Epoch)
 	}
 	if s := r.current; s != nil {
@@ -51,15 +53,12 @@ func (r *Receiver) refuse(h *wire.Hello) *wire.Refusal {
 				r.name(), s.hello.Name, now, h.Line)
 		}
 	}
-	if st.Volume == "" && !st.Adopts {
-		name, err := firstName(r.cfg.Tree.Dir())
-		if err != nil {
-			return refusal(wire.CodeBusy, "mirror %s cannot read its replica: %v", r.name(), err)
-		}
-		if name != "" {
-			return refusal(wire.CodeNotEmpty, "replica %s of mirror %s is not empty on first use (it holds %q) and a resync would remove what is there: empty it, or give the mirror another directory, or, if this is a copy whose state is lost, stop the mirror, run `standbyfs state reset %s`, and it is compared in full",
-				r.cfg.Tree.Dir(), r.name(), name, r.cfg.Tree.Dir())
-		}
+	switch name, err := Unexpected(&st, r.cfg.Tree.Dir()); {
+	case err != nil:
+		return refusal(wire.CodeBusy, "mirror %s cannot read its replica: %v", r.name(), err)
+	case name != "":
+		return refusal(wire.CodeNotEmpty, "replica %s of mirror %s is not empty on first use (it holds %q) and a resync would remove what is there: empty it, or give the mirror another directory, or, if this is a copy whose state is lost, stop the mirror, run `standbyfs state reset %s`, and it is compared in full",
+			r.cfg.Tree.Dir(), r.name(), name, r.cfg.Tree.Dir())
 	}
 	return nil
 }
@@ -73,9 +72,14 @@ func higherEpoch(st *state.State, who string) *wire.Refusal {
 	}
 }
 
-// firstName returns a name in dir, "" if there is none.
-func firstName(dir string) (string, error) {
-	d, err := os.Open(dir)
+// Unexpected returns a name in a replica that should be empty, since the node has
+// not been a mirror before: a resync would remove what is there. It is "" where
+// all is as it should be.
+func Unexpected(st *state.State, replica string) (string, error) {
+	if st.Volume != "" || st.Adopts {
+		return "", nil
+	}
+	d, err := os.Open(replica)
 	if err != nil {
 		return "", err
 	}
@@ -88,4 +92,28 @@ func firstName(dir string) (string, error) {
 		return "", err
 	}
 	return names[0], nil
+}
+
+// Refuse hears the hello of a primary in the name of a node that is no mirror,
+// and gives it the answer, which refuses it.
+func Refuse(ctx context.Context, ws *wire.Session, patience time.Duration, answer func(*wire.Hello) (*wire.Answer, error)) error {
+	defer ws.Close()
+	stop := context.AfterFunc(ctx, func() { ws.Close() })
+	defer stop()
+	c := &control{conn: ws.Control(), reader: wire.NewReader(ws.Control()), timeout: patience}
+	if err := c.conn.SetReadDeadline(time.Now().Add(greetTimeout)); err != nil {
+		return fmt.Errorf("hear %s: %w", ws.PeerName(), err)
+	}
+	var h wire.Hello
+	if err := c.expect(wire.KindHello, &h); err != nil {
+		return fmt.Errorf("hello of %s: %w", ws.PeerName(), err)
+	}
+	a, err := answer(&h)
+	if err != nil {
+		return err
+	}
+	if err := c.send(wire.KindAnswer, a); err != nil {
+		return fmt.Errorf("refuse %s: %w", h.Name, err)
+	}
+	return &RefusedError{Hello: h, Refusal: a.Refusal}
 }

@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"errors"
@@ -7,36 +7,13 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
 )
-
-// diskFaults are the errors that say more of the disk than of the op, in words
-// for operators. In a resync they end the session too: a repair would meet
-// them again.
-var diskFaults = []struct {
-	errno syscall.Errno
-	words string
-}{
-	{syscall.ENOSPC, "disk full"},
-	{syscall.EDQUOT, "disk quota exceeded"},
-	{syscall.EROFS, "file system is read-only"},
-	{syscall.EIO, "disk failing"},
-}
-
-func disksFault(err error) bool {
-	for _, f := range diskFaults {
-		if errors.Is(err, f.errno) {
-			return true
-		}
-	}
-	return false
-}
 
 // reasonFor begins the reason for which a mirror leaves the in-sync set.
 func reasonFor(err error) string {
-	for _, f := range diskFaults {
-		if errors.Is(err, f.errno) {
-			return f.words
-		}
+	if fault := tree.FaultOf(err); fault != "" {
+		return fault
 	}
 	if errors.Is(err, state.ErrDamaged) {
 		return "the node's state is damaged"

@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"github.com/standbyfs/standbyfs/daemon/state"

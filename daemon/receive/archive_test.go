@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"os"
@@ -24,7 +24,7 @@ func diverged(t *testing.T, files map[string]string) *rig {
 		}
 	}
 	if err := g.store.Update(func(s *state.State) error {
-		s.Volume, s.Role = hello().Volume, Mirror
+		s.Volume, s.Role = hello().Volume, state.Mirror
 		s.See(op.Epoch{Number: 0, Owner: otherNode}, 1, s.PrimaryHeard)
 		return nil
 	}); err != nil {

@@ -1,4 +1,4 @@
-package daemon
+package receive
 
 import (
 	"context"
@@ -143,7 +143,7 @@ func (s *session) record(b *wire.Begin) (was bool, err error) {
 			}
 			return nil
 		}
-		st.Volume, st.Role, st.Adopts = h.Volume, Mirror, false
+		st.Volume, st.Role, st.Adopts = h.Volume, state.Mirror, false
 		st.InSync, st.Reason = false, "resync with "+h.Name
 		st.See(epoch, h.Next, time.Now().UTC())
 		return nil
@@ -156,7 +156,7 @@ func (s *session) settle(ctx context.Context) error {
 	if err := s.r.cfg.Tree.Settle(); err != nil {
 		return err
 	}
-	if err := believe(s.r.cfg.Store, s.r.cfg.Tree); err != nil {
+	if err := s.r.cfg.Store.Believe(s.r.cfg.Tree); err != nil {
 		return err
 	}
 	return s.r.cfg.Keep(ctx)
