@@ -18,7 +18,7 @@ func (l *Log) Admit(ctx context.Context) error {
 		}
 		l.mu.Lock()
 		news, room := l.news, l.room
-		full := l.crowded()
+		full := l.crowded((*peer).far)
 		l.mu.Unlock()
 		short := l.sync.short()
 		switch {
@@ -37,14 +37,51 @@ func (l *Log) Admit(ctx context.Context) error {
 }
 
 // crowded reports whether a connected peer that calls wait for, or that a
-// resync is bringing level, is half a ring behind. Without this bound a writer
-// that never stops would push a mirror in resync off the ring for ever. The
-// caller holds mu.
-func (l *Log) crowded() bool {
+// resync is bringing level, is too far behind. The caller holds mu.
+func (l *Log) crowded(far func(*peer) bool) bool {
 	for _, p := range l.peers {
-		if p.session != nil && !p.cfg.Async && p.lag() > uint64(l.cfg.RingBytes/2) {
+		if p.session != nil && !p.cfg.Async && far(p) {
 			return true
 		}
 	}
 	return false
 }
+
+// far reports whether changes wait for this mirror to come nearer: at half a
+// ring, or a writer that never stops would push it off the ring. The caller
+// holds mu.
+func (p *peer) far() bool { return p.lag() > p.bound }
+
+// farther reports whether repairs wait as well. They have a part of the ring
+// that writers leave free, or these would keep them from ever going on.
+func (p *peer) farther() bool {
+	return p.lag() > uint64(p.log.cfg.RingBytes/2+p.log.window())
+}
+
+// approach has a mirror come near, however fast somebody writes: from now on
+// each byte that it takes brings the bound down by half of one. So changes go
+// on meanwhile, at half of its pace. The caller holds mu.
+func (p *peer) approach() { p.nearing = true }
+
+// near reports whether it has. The caller holds mu.
+func (p *peer) near() bool { return p.lag() <= 2*p.log.nearBy() }
+
+// leeway ends that, or begins anew. The caller holds mu.
+func (p *peer) leeway() { p.nearing, p.bound = false, uint64(p.log.cfg.RingBytes/2) }
+
+// took says that the mirror has acknowledged the stream up to an offset. The
+// caller holds mu.
+func (p *peer) took(offset uint64) {
+	if offset <= p.ackedOff {
+		return
+	}
+	if half := (offset - p.ackedOff) / 2; p.nearing {
+		p.bound = max(p.log.nearBy(), p.bound-min(p.bound, half))
+	}
+	p.ackedOff = offset
+	p.flight.land(offset)
+}
+
+// nearBy is how far behind a mirror may be, in bytes, when calls begin to wait
+// for it. (What is admitted comes on top.)
+func (l *Log) nearBy() uint64 { return uint64(min(1<<20, l.cfg.RingBytes/4)) }

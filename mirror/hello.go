@@ -79,6 +79,7 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 	if p.pending == nil && !l.sync.has(p.node) {
 		p.pending = newPending() // expelled while it was away: it is lenient from there on, and reports
 	}
+	p.leeway()
 	switch {
 	case p.pending != nil:
 		p.state = StateResync
@@ -184,7 +185,7 @@ func (p *peer) startOver(a *wire.Answer) {
 	p.pending.add(marks...)
 	p.cursor = l.ring.next
 	p.sent, p.applied, p.durable = p.cursor-1, p.cursor-1, 0
-	p.ackedOff = l.ring.offset
+	p.ackedOff, p.flight = l.ring.offset, flight{}
 	p.resyncs++
 	p.losses = l.losses
 }

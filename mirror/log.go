@@ -20,6 +20,7 @@
 //	repair.go   bringing it level, having it join, and again
 //	resync.go   one resync, in the mirror's own op stream; pause.go holding it up
 //	pending.go  what it still has to look at; progress.go how much that is
+//	flight.go   how much work is on its way to it
 //	surface.go  what is put and compared of an object; content.go a file's data
 //	survey.go   many small objects at once
 //	links.go    files with several names; heirs.go ops by a name that is not pending

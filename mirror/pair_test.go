@@ -99,7 +99,25 @@ func (r *pair) do(o *op.Op) error { return r.a.Apply(o) }
 
 // live makes a change that goes to the mirror.
 func (r *pair) live(o *op.Op) error {
+	r.admit()
 	return r.make(o, func() error { return r.a.Apply(o) })
+}
+
+// admit does what Admit does for a peer with a session.
+func (r *pair) admit() {
+	for {
+		r.mu.Lock()
+		far, room := r.p.far(), r.room
+		r.mu.Unlock()
+		if !far {
+			return
+		}
+		select {
+		case <-room:
+		case <-r.t.Context().Done():
+			return
+		}
+	}
 }
 
 func (r *pair) make(o *op.Op, apply func() error) error {
@@ -200,9 +218,11 @@ func (r *pair) take(bytes int) bool {
 	}
 	r.mu.Lock()
 	run.unpin()
-	r.p.applied, r.p.ackedOff = next-1, last.Offset
+	r.p.applied = next - 1
+	r.p.took(last.Offset)
 	r.mu.Unlock()
 	signal(r.p.news)
+	r.breathe()
 	return true
 }
 

@@ -46,8 +46,11 @@ func (l *Log) Pause(mirror string, pause bool) ([]PeerStatus, error) {
 }
 
 // clear reports whether more may be sent to make the mirror level: nobody has
-// paused that, and it has taken most of what was sent. The caller holds mu.
-func (p *peer) clear() bool { return !p.paused && p.lag() <= p.log.window() }
+// paused that, it has done most of what was sent, and no peer would be pushed off
+// the ring. The caller holds mu.
+func (p *peer) clear() bool {
+	return !p.paused && p.flight.work <= p.log.window() && !p.log.crowded((*peer).farther)
+}
 
 // busy takes from the time since a resync began what it was paused. The caller
 // holds mu.

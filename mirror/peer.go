@@ -49,6 +49,9 @@ type peer struct {
 	applied  op.LSN
 	durable  op.LSN
 	ackedOff uint64         // ring offset of applied
+	flight   flight         // what a resync or a verify has on its way to it
+	bound    uint64         // how far behind it may be before changes wait, in bytes
+	nearing  bool           // bound comes down
 	pending  *pending       // nil once the mirror is level and strict
 	fresh    bool           // it began this resync with nothing
 	suspects int            // level paths that turned out not to be, since a file last became level
@@ -71,11 +74,13 @@ type peer struct {
 }
 
 func newPeer(l *Log, i int, cfg PeerConfig) *peer {
-	return &peer{
+	p := &peer{
 		log: l, cfg: cfg, bit: 1 << i, name: cfg.Addr, state: StateConnecting,
 		more: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		paused: cfg.Paused, pausedAt: time.Now(),
 	}
+	p.leeway()
+	return p
 }
 
 // maxSuspects is how many level paths may turn out not to be so while no file
@@ -268,7 +273,8 @@ func (p *peer) acked(payload []byte) error {
 		l.mu.Unlock()
 		return fmt.Errorf("%w: ack of applied %d, durable %d when %d was the last op sent", errProto, a.Applied, a.Durable, sent)
 	}
-	p.applied, p.durable, p.ackedOff = max(p.applied, a.Applied), max(p.durable, a.Durable), max(p.ackedOff, a.Offset)
+	p.applied, p.durable = max(p.applied, a.Applied), max(p.durable, a.Durable)
+	p.took(a.Offset)
 	node, applied, durable := p.node, p.applied, p.durable
 	l.mu.Unlock()
 	l.sync.report(node, applied, durable)

@@ -137,10 +137,14 @@ func (p *peer) level(ctx context.Context) error {
 		}
 		// Its own expulsion too: applied behind the PrepareJoin it would undo it.
 		_, change := l.sync.committed()
-		if err := p.await(ctx, func() bool { return p.applied >= max(last, change) && p.lag() <= levelLag }); err != nil {
+		l.mu.Lock()
+		p.approach()
+		l.mu.Unlock()
+		if err := p.await(ctx, func() bool { return p.applied >= max(last, change) && p.near() }); err != nil {
 			return err
 		}
 		l.mu.Lock()
+		p.leeway() // to sync its replica takes a while
 		p.prepared = nil
 		l.mu.Unlock()
 		if err := p.post(ctx, wire.KindPrepareJoin, wire.PrepareJoin{}); err != nil {

@@ -34,13 +34,10 @@ import (
 // what stands there is skipped and reported as suspect, and its paths become
 // pending again.
 const (
-	// maxWindow bounds the repair bytes that are on their way to one mirror.
+	// maxWindow bounds the work that is on its way to one mirror: see flight.
 	maxWindow = 8 << 20
 	// maxStride bounds how much of a file is looked at under one hold of its lock.
 	maxStride = 1 << 20
-	// levelLag is how close to the end of the ring a mirror must be before
-	// calls wait for it.
-	levelLag = 1 << 20
 	// namesPerOp bounds a PutNames by bytes of names. The mirror lists its
 	// directory for each.
 	namesPerOp = 1 << 20
@@ -48,7 +45,7 @@ const (
 
 // window is maxWindow, or less where that would push the mirror off a small
 // ring.
-func (l *Log) window() uint64 { return min(maxWindow, uint64(l.cfg.RingBytes/4)) }
+func (l *Log) window() int64 { return min(maxWindow, l.cfg.RingBytes/4) }
 
 // stride is maxStride, or less where what comes on top of the window would push
 // the mirror off a small ring: it would be compared anew, and fall off again.
@@ -91,7 +88,7 @@ func (r *resync) run(ctx context.Context) error {
 		var t task
 		more := false
 		data := len(r.ready) > 0
-		clear := r.p.clear()
+		clear, room := r.p.clear(), r.log.room
 		if clear && !data {
 			t, more = r.p.pending.next()
 		}
@@ -121,6 +118,7 @@ func (r *resync) run(ctx context.Context) error {
 		}
 		select {
 		case <-r.p.news:
+		case <-room: // another peer may have stood in the way
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -196,6 +194,7 @@ func (r *resync) send(o *op.Op) error {
 	l := r.log
 	l.mu.Lock()
 	r.last = l.put(frame, o, r.p.bit)
+	r.p.flight.add(l.ring.offset, work(o, frame))
 	r.p.resync.Sent += uint64(len(frame))
 	l.mu.Unlock()
 	r.p.nudge()
@@ -307,7 +306,20 @@ func (r *resync) space(ctx context.Context) error {
 	}
 	// What woke it may be an answer as well: whoever looks for one must see it.
 	defer signal(r.p.news)
-	return r.p.await(ctx, r.p.clear)
+	for {
+		r.log.mu.Lock()
+		clear, room := r.p.clear(), r.log.room
+		r.log.mu.Unlock()
+		if clear {
+			return nil
+		}
+		select {
+		case <-r.p.news: // it goes on after a pause
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // unpaced returns how many bytes were read since it was last called: what was

@@ -130,6 +130,11 @@ func (v *verify) send(o *op.Op) error {
 	}
 	v.log.mu.Lock()
 	v.last = v.log.put(frame, o, v.to)
+	for _, p := range v.log.peers {
+		if v.to&p.bit != 0 {
+			p.flight.add(v.log.ring.offset, work(o, frame))
+		}
+	}
 	v.log.mu.Unlock()
 	v.log.wake(v.to)
 	return nil
@@ -137,7 +142,7 @@ func (v *verify) send(o *op.Op) error {
 
 // walk compares path and all below it.
 func (v *verify) walk(ctx context.Context, path string) error {
-	if err := v.wait(ctx, func(p *peer) bool { return p.lag() <= v.log.window() }); err != nil {
+	if err := v.wait(ctx, (*peer).roomy); err != nil {
 		return err
 	}
 	var s surface
@@ -200,7 +205,7 @@ func (v *verify) content(ctx context.Context, path string, size int64) error {
 	v.report.Files++
 	v.log.mu.Unlock()
 	for off := int64(0); ; {
-		if err := v.wait(ctx, func(p *peer) bool { return p.lag() <= v.log.window() }); err != nil {
+		if err := v.wait(ctx, (*peer).roomy); err != nil {
 			return err
 		}
 		from := off

@@ -164,7 +164,7 @@ func (s *Status) judgePrimary() {
 		case p.Async && !p.Connected:
 			s.fault(Degraded, "asynchronous mirror %s is not connected%s", title(p), because(p.Reason))
 		case !p.Async && !p.InSync:
-			s.fault(Degraded, "mirror %s is not in sync%s", title(p), because(p.Reason))
+			s.fault(Degraded, "mirror %s is not in sync%s", title(p), lacking(p))
 		case !p.Connected:
 			s.fault(Degraded, "mirror %s is in sync but not connected%s", title(p), because(p.Reason))
 		}
@@ -178,6 +178,26 @@ func (s *Status) judgePrimary() {
 	if v := s.LastVerify; v != nil && !v.Equal() {
 		s.fault(Degraded, "the last verify has found differences: see them with `standbyfs verify`")
 	}
+}
+
+// lacking says why a mirror is not in sync. Of one that is connected the reason
+// may be of before: then what it waits for is said first.
+func lacking(p mirror.PeerStatus) string {
+	var doing string
+	switch {
+	case p.Connected && p.State == mirror.StateResync && p.Paused:
+		doing = ": it has to be brought level"
+	case p.Connected && p.State == mirror.StateResync:
+		doing = ": it is being brought level"
+	case p.Connected && p.State == mirror.StateCatchingUp:
+		doing = ": it is catching up"
+	default:
+		return because(p.Reason)
+	}
+	if p.Reason == "" {
+		return doing
+	}
+	return doing + " (before that: " + p.Reason + ")"
 }
 
 // title is what the operator calls a mirror: by its address until it has told

@@ -58,17 +58,17 @@ var statuses = []struct {
 		p := &s.Mirroring.Peers[0]
 		p.InSync, p.State, p.Reason = false, mirror.StateResync, "first contact"
 		p.Resync = &mirror.Progress{Gauge: mirror.Gauge{Done: 1 << 30, Total: 3 << 30, Rate: 80 << 20, Left: 27 * time.Second}, Sent: 1 << 29, Paths: 512}
-	}, Degraded, "mirror beta is not in sync: first contact"},
+	}, Degraded, "mirror beta is not in sync: it is being brought level (before that: first contact)"},
 	{"primary-paused", aPrimary, func(s *Status) {
 		p := &s.Mirroring.Peers[0]
 		p.InSync, p.State, p.Paused = false, mirror.StateResync, true
 		p.Resync = &mirror.Progress{Gauge: mirror.Gauge{Done: 1 << 30, Total: 3 << 30, Rate: 80 << 20}}
 		s.Mirroring.Peers[1].Paused = true
-	}, Degraded, "resyncs of beta, gamma are paused by the operator"},
+	}, Degraded, "it has to be brought level; resyncs of beta, gamma are paused by the operator"},
 	{"primary-counting", aPrimary, func(s *Status) {
 		p := &s.Mirroring.Peers[0]
 		p.InSync, p.State, p.Resync = false, mirror.StateResync, &mirror.Progress{Paths: 7}
-	}, Degraded, "mirror beta is not in sync"},
+	}, Degraded, "mirror beta is not in sync: it is being brought level"},
 	{"primary-never-met", aPrimary, func(s *Status) {
 		s.Mirroring.Peers[0] = mirror.PeerStatus{Addr: "10.0.0.2:7070", State: mirror.StateConnecting, Reason: "connection refused"}
 	}, Degraded, "mirror 10.0.0.2:7070 is not in sync: connection refused"},

@@ -2,12 +2,14 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/standbyfs/standbyfs/daemon"
@@ -50,6 +52,41 @@ func TestFirstSyncShowsProgress(t *testing.T) {
 	c.Primary.WaitInSync(1)
 	mustRead(t, c.Mirrors[0].InReplica("during"), "the first sync")
 	mustRead(t, c.Mirrors[0].InReplica("renamed"), string(content))
+}
+
+// TestConvergesUnderWriter brings a mirror level over a network that is slower
+// than a program that writes all the time.
+func TestConvergesUnderWriter(t *testing.T) {
+	content := bytes.Repeat([]byte("sixteen letters."), 1<<20)
+	c := harness.NewCluster(t, harness.Options{
+		Mirrors: 1, Manual: true, Mirroring: daemon.Mirroring{AckTimeout: ackTimeout, RingBytes: 32 << 20},
+		Adopt: func(replica string) {
+			if err := os.WriteFile(filepath.Join(replica, "adopted"), content, 0o640); err != nil {
+				t.Fatal(err)
+			}
+		},
+	})
+	c.Primary.Start(daemon.Primary)
+	file, err := os.Create(c.Primary.Path("written"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	ended, stop := context.WithCancel(t.Context())
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	defer stop()
+	writer.Go(func() {
+		for n := int64(0); ended.Err() == nil; n++ {
+			if _, err := file.WriteAt(content[:1<<20], n%8<<20); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	c.Nets[0].Set(harness.MustFault("up:slow(20000000)"))
+	c.Mirrors[0].Start(daemon.Mirror)
+	c.Primary.WaitInSync(1)
 }
 
 // TestPause holds up a first sync: changes go on to reach the mirror, nothing
