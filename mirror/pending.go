@@ -185,16 +185,26 @@ func (p *pending) enqueue(path string, i *item) {
 
 // next takes a path off the queue. It stays pending until done is called with
 // the same task. The newest comes first, so that a walk is depth first and the
-// queue stays as long as the directories on the way are wide.
+// queue stays as long as the directories on the way are wide. But a directory
+// comes before all in it, whatever is newer: where the mirror lacks it nothing can
+// be put, all that is reported is newer still, and it would never be its turn.
 func (p *pending) next() (t task, ok bool) {
 	for len(p.queue) > 0 {
 		path := p.queue[len(p.queue)-1]
-		p.queue = p.queue[:len(p.queue)-1]
-		if i := p.items[path]; i != nil && i.queued {
-			t = task{path, i.todo, i.marks}
-			i.queued, i.todo = false, want{}
-			return t, true
+		if i := p.items[path]; i == nil || !i.queued {
+			p.queue = p.queue[:len(p.queue)-1]
+			continue
 		}
+		for dir := path; dir != op.Root; {
+			dir, _ = op.SplitPath(dir)
+			if i := p.items[dir]; i != nil && i.queued {
+				path = dir // its own place in the queue is passed over later
+			}
+		}
+		i := p.items[path]
+		t = task{path, i.todo, i.marks}
+		i.queued, i.todo = false, want{}
+		return t, true
 	}
 	return task{}, false
 }

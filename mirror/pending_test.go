@@ -143,6 +143,28 @@ func TestPendingAddsUp(t *testing.T) {
 	}
 }
 
+// A directory comes before what is in it, however old it is. Else it is the
+// newest that is next, and each path once.
+func TestNextDirectoriesFirst(t *testing.T) {
+	p := newPending()
+	for _, path := range []string{"z", "d/e", "y", "d", "d/e/f/g", "d/e/f/h", "dd/x"} {
+		p.mark(path)
+	}
+	p.mark("z/below")
+	var got []string
+	for task, ok := p.next(); ok; task, ok = p.next() {
+		got = append(got, task.path)
+		if again := got[:len(got)-1]; task.path == "d/e/f/h" && !slices.Contains(again, task.path) {
+			p.mark("d/e") // a report says that it is not there
+			p.mark("d/e/f/h")
+		}
+	}
+	want := []string{"z", "z/below", "dd/x", "d", "d/e", "d/e/f/h", "d/e", "d/e/f/h", "d/e/f/g", "y"}
+	if !slices.Equal(got, want) {
+		t.Errorf("in the order %q, want %q", got, want)
+	}
+}
+
 func TestMarkedAgainWhileLookedAt(t *testing.T) {
 	p := newPending()
 	p.mark("a")
