@@ -149,7 +149,12 @@ func openWhole(path string, flag int, mode os.FileMode, shared bool) (*os.File, 
 	if err := lockWithin(f, shared, lockTimeout); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	st, err := f.Stat()
+	// What the disk refused to store is clean for the kernel: read what it has.
+	err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	var st os.FileInfo
+	if err == nil {
+		st, err = f.Stat()
+	}
 	if err == nil {
 		if err = pages.Check(f, st.Size()); err != nil {
 			err = fmt.Errorf("%w: %w", errNotWhole, err)

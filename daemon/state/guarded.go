@@ -18,6 +18,10 @@ import (
 // cut it short: for bbolt, which maps it, that is a fault or a panic. Both end
 // here as an error, and the database is not touched any more, since bbolt may
 // have kept its locks.
+//
+// Nor is it where the last sync of a transaction fails. bbolt would go on from
+// that one, though its caller was told that nothing is recorded, and the disk may
+// have either (guarantee 8).
 type guarded struct {
 	Database
 	dir  string
@@ -32,7 +36,24 @@ type guarded struct {
 func (g *guarded) Update(fn func(*bolt.Tx) error) error {
 	g.updates.Lock()
 	defer g.updates.Unlock()
-	return g.run(func() error { return g.Database.Update(fn) })
+	id := 0
+	err := g.run(func() error {
+		return g.Database.Update(func(tx *bolt.Tx) error {
+			id = tx.ID()
+			return fn(tx)
+		})
+	})
+	if err == nil || id == 0 {
+		return err
+	}
+	seen := 0
+	if e := g.View(func(tx *bolt.Tx) error { seen = tx.ID(); return nil }); e != nil {
+		return e
+	}
+	if seen >= id {
+		return g.fail(fmt.Errorf("it is not known what the disk has of the last change: %w", err))
+	}
+	return err
 }
 
 func (g *guarded) View(fn func(*bolt.Tx) error) error {

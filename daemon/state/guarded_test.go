@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -30,6 +31,9 @@ func TestStateBreaks(t *testing.T) {
 		}, true},
 		{"a panic in a commit", func(_ *testing.T, s *Store) {
 			s.db.Database = panicking{s.db.Database.(*bolt.DB)}
+		}, false},
+		{"the last sync of a commit fails", func(_ *testing.T, s *Store) {
+			s.db.Database = failing{s.db.Database.(*bolt.DB), true}
 		}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -85,4 +89,38 @@ func (db panicking) Update(fn func(*bolt.Tx) error) error {
 		err = fn(tx)
 	}
 	panic(err)
+}
+
+// failing fails in a commit, before anything of it can be seen or after.
+type failing struct {
+	*bolt.DB
+	late bool
+}
+
+func (db failing) Update(fn func(*bolt.Tx) error) error {
+	tx, err := db.Begin(true)
+	if err == nil {
+		err = fn(tx)
+	}
+	if db.late {
+		return errors.Join(err, tx.Commit(), syscall.EIO)
+	}
+	return errors.Join(err, tx.Rollback(), syscall.ENOSPC)
+}
+
+// TestStateRecovers: where nothing of a transaction is in the file the next one may
+// succeed, such as when the disk has room again.
+func TestStateRecovers(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	defer closeStore(t, s)
+	db := s.db.Database
+	s.db.Database = failing{db.(*bolt.DB), false}
+	change := func(st *State) error { st.Reason = "changed"; return nil }
+	if err := s.Update(change); !errors.Is(err, syscall.ENOSPC) || s.Get().Reason != "" {
+		t.Errorf("error %v, state %q", err, s.Get().Reason)
+	}
+	s.db.Database = db
+	if err := s.Update(change); err != nil || s.Trouble() != nil || s.Get().Reason != "changed" {
+		t.Errorf("error %v, trouble %v, state %q", err, s.Trouble(), s.Get().Reason)
+	}
 }
