@@ -96,7 +96,7 @@ $(VENV)/.servers: tests/servers/requirements.txt $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-suites-installed: fuse suite-programs $(SUITES)/bin/pjdfstest $(SUITES)/bin/test_syscalls
+suites-installed: fuse suite-programs $(SUITES)/bin/pjdfstest $(SUITES)/bin/fsx $(SUITES)/bin/test_syscalls
 
 suite-programs:
 	@set -e; for pair in stress-ng:stress-ng fio:fio setpriv:util-linux gcc:gcc xz:xz-utils; do \
@@ -111,12 +111,14 @@ disk-programs:
 			apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q $${pair#*:}; }; \
 	done
 
-# It needs Rust 1.85. Debian 12 has that as cargo-web, later ones as cargo.
-$(SUITES)/bin/pjdfstest:
+# They need Rust 1.85. Debian 12 has that as cargo-web, later ones as cargo.
+$(SUITES)/bin/pjdfstest: VERSION = 0.2.2
+$(SUITES)/bin/fsx: VERSION = 0.3.2
+$(SUITES)/bin/pjdfstest $(SUITES)/bin/fsx:
 	@command -v cargo >/dev/null || { echo "installing cargo"; \
 		apt-get update -q && { apt-get install -y -q cargo-web || apt-get install -y -q cargo; }; }
-	@echo "building pjdfstest into $(SUITES)"
-	cargo install --quiet --root $(SUITES) --version =0.2.2 --locked pjdfstest
+	@echo "building $(@F) into $(SUITES)"
+	cargo install --quiet --root $(SUITES) --version =$(VERSION) --locked $(@F)
 
 # libfuse's own test program is in no package, but in a package's source. The
 # machine's lists of sources stay as they are: a list beside them, made from
