@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/admin"
@@ -75,7 +76,7 @@ func (r *reign) verifySchedule() *schedule {
 		ready: func(ctx context.Context) error { return r.log.WaitInSync(ctx, min(1, r.synced)) },
 		verify: func(ctx context.Context) error {
 			report, err := r.verify(ctx, false)
-			if err == nil && admin.Verified(report).Compared() == 0 {
+			if err == nil && inShort(report).Compared() == 0 {
 				err = errors.New("no mirror could be compared")
 			}
 			return err
@@ -140,18 +141,39 @@ func (r *reign) mend(ctx context.Context, choices []mirror.Choice) ([]mirror.Men
 // verified records what a verify has found, so that status shows it and the
 // schedule counts from now. One that has compared nobody says nothing.
 func (r *reign) verified(report *mirror.VerifyReport) error {
-	found := admin.Verified(report)
+	found := inShort(report)
 	if found.Compared() == 0 {
 		return nil
 	}
 	if err := r.node.store.Update(func(s *state.State) error { s.LastVerify = found; return nil }); err != nil {
 		return fmt.Errorf("record what the verify has found: %w", err)
 	}
+	text := admin.VerifyText(found)
 	log := r.node.log.Info
 	if !found.Equal() {
 		log = r.node.log.Warn
 	}
-	log("verify: " + found.Text())
-	r.node.event("verify", found.Text())
+	log("verify: " + text)
+	r.node.event("verify", text)
 	return nil
+}
+
+// inShort is the short form of a report that was made just now.
+func inShort(r *mirror.VerifyReport) *state.LastVerify {
+	const most = 200
+	v := &state.LastVerify{Ended: time.Now().UTC(), Files: r.Files, Bytes: r.Bytes}
+	for _, p := range r.Peers {
+		peer := state.VerifiedPeer{Name: p.Name, Differences: len(p.Differences)}
+		if len(p.Differences) > 0 {
+			peer.First = p.Differences[0]
+			if len(peer.First) > most {
+				peer.First = strings.ToValidUTF8(peer.First[:most], "") + "..."
+			}
+		}
+		if !p.Checked {
+			peer.Reason = p.Reason
+		}
+		v.Peers = append(v.Peers, peer)
+	}
+	return v
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
 )
@@ -86,8 +87,8 @@ type Status struct {
 	Hot   int               `json:"hot_regions"`
 	Stale map[op.NodeID]int `json:"stale_regions,omitempty"`
 	// LastVerify is a primary's: what its last verify has found.
-	LastVerify *LastVerify `json:"last_verify,omitempty"`
-	Events     []Event     `json:"events,omitempty"`
+	LastVerify *state.LastVerify `json:"last_verify,omitempty"`
+	Events     []Event           `json:"events,omitempty"`
 }
 
 // Receiving is a running mirror's side of its session.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
 )
@@ -31,8 +32,8 @@ func aPrimary() Status {
 }
 
 // aVerify was two days ago and has found both mirrors equal.
-func aVerify() *LastVerify {
-	return &LastVerify{Ended: now.Add(-50 * time.Hour), Files: 1234, Bytes: 3 << 30, Peers: []VerifiedPeer{{Name: "beta"}, {Name: "gamma"}}}
+func aVerify() *state.LastVerify {
+	return &state.LastVerify{Ended: now.Add(-50 * time.Hour), Files: 1234, Bytes: 3 << 30, Peers: []state.VerifiedPeer{{Name: "beta"}, {Name: "gamma"}}}
 }
 
 // aMirror is healthy.

@@ -49,7 +49,7 @@ func (s *Status) verifyLines() string {
 		lines = fmt.Sprintf("verify: has compared %d files for %s: %s\n", v.Files, Age(took), far(v.Gauge))
 	}
 	if v := s.LastVerify; v != nil {
-		lines += fmt.Sprintf("last verify: %s ago, %s\n", days(s.Time.Sub(v.Ended)), v.Text())
+		lines += fmt.Sprintf("last verify: %s ago, %s\n", days(s.Time.Sub(v.Ended)), VerifyText(v))
 	}
 	return lines
 }

@@ -49,17 +49,21 @@ func rigIn(t *testing.T, base string, heartbeat time.Duration) *rig {
 	if err := os.MkdirAll(g.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	g.store = openStore(t, g.state)
+	var err error
+	if g.store, err = state.Open(g.state); err != nil {
+		t.Fatal(err)
+	}
 	if err := g.store.Update(func(s *state.State) error { s.Name = "b"; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	var err error
 	if g.tree, err = tree.Open(g.dir); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		g.tree.Close()
-		closeStore(t, g.store)
+		if err := g.store.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	g.recv = New(Config{
 		Store: g.store, Tree: g.tree, Heartbeat: heartbeat, Software: "standbyfs test",
@@ -317,22 +321,6 @@ func write(path string, off int64, data string) *op.Op {
 
 func fsyncOf(path string) *op.Op {
 	return &op.Op{Kind: op.Fsync, Path: path, Flags: op.Barrier}
-}
-
-func openStore(t *testing.T, dir string) *state.Store {
-	t.Helper()
-	s, err := state.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func closeStore(t *testing.T, s *state.Store) {
-	t.Helper()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // readCopy reads what a kill at this moment would leave.

@@ -3,6 +3,7 @@
 // was recorded before.
 //
 //	state.go    what is remembered of the node and its volume
+//	verify.go   what the last verify has found
 //	record.go   how that stands in a transaction
 //	store.go    it is kept, and changed a transaction at a time
 //	file.go     the one file that it is in: made, locked, and read as a whole first
@@ -19,7 +20,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -78,7 +78,7 @@ type State struct {
 	// Paused are the addresses of mirrors whose resyncs the operator has paused.
 	Paused []string `json:"paused,omitempty"`
 	// LastVerify is what the last verify of this reign has found; nil: none was.
-	LastVerify *admin.LastVerify `json:"last_verify,omitempty"`
+	LastVerify *LastVerify `json:"last_verify,omitempty"`
 
 	// Adopts says that a node without a volume may become a mirror with what its
 	// replica holds: that is compared in full.

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/standbyfs/standbyfs/daemon/admin"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
@@ -47,7 +46,7 @@ func fill(s *State) error {
 		PrimaryName: "a", PrimaryHeard: time.Unix(7, 6).UTC(), ReplicaIno: 2, ReplicaBorn: time.Unix(5, 4).UTC(),
 		Stopped: &Stopped{Line: op.Line{Incarnation: 1}, LSN: 4, Offset: 5, Commit: 3, Strict: true, Member: true},
 		Paused:  []string{"h:1"}, Doubted: true, Adopts: true,
-		LastVerify: &admin.LastVerify{Ended: time.Unix(3, 2).UTC(), Files: 1, Bytes: 2, Peers: []admin.VerifiedPeer{{Name: "b", Reason: "r", Differences: 4, First: "f"}}},
+		LastVerify: &LastVerify{Ended: time.Unix(3, 2).UTC(), Files: 1, Bytes: 2, Peers: []VerifiedPeer{{Name: "b", Reason: "r", Differences: 4, First: "f"}}},
 		Mixed:      true, AsOf: time.Unix(3, 2).UTC(), NotKept: "n",
 		Kept:     &Kept{AsOf: time.Unix(3, 1).UTC(), Made: time.Unix(4, 1).UTC(), Objects: 5},
 		Exchange: &Exchange{Aside: "mixed", Root: op.Attr{Valid: op.AttrMode, Mode: 0o40755, Mtime: op.Time{Sec: 1}}, In: true},

@@ -166,7 +166,7 @@ func TestVerifyByItself(t *testing.T) {
 	s := c.Primary.Until("the flipped bit is found", func(s admin.Status) bool {
 		return s.LastVerify != nil && !s.LastVerify.Equal() && s.Verdict == admin.Degraded
 	})
-	says(t, s.LastVerify.Text(), "mirror1", `"file"`, "65536")
+	says(t, admin.VerifyText(s.LastVerify), "mirror1", `"file"`, "65536")
 	says(t, s.Summary(), "verify")
 	c.Primary.UntilEvent("that it is an event", func(e admin.Event) bool {
 		return e.Kind == "verify" && strings.Contains(e.Text, "mirror1 differs in 1 place,")
