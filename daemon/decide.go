@@ -58,15 +58,13 @@ func rule(v outlook) ruling {
 	if !v.Self.InSync {
 		r.Refuse = append(r.Refuse, "this mirror is not in sync"+because(v.Self.Reason)+v.standing())
 	}
+	if v.overtaken() {
+		r.Refuse = append(r.Refuse, fmt.Sprintf("node %s took over with epoch %s, and has not brought this mirror level since: promote that one, or have it reached, if it gave up", v.Self.Epoch.Owner, v.Self.Epoch))
+	}
 	if v.Live != "" {
 		r.Refuse = append(r.Refuse, fmt.Sprintf("the primary %s is alive and connected: stop it first", v.Live))
 	}
-	mirrors, reached := 0, 0
-	for _, m := range v.Self.Policy.Members {
-		if m.Mode != wire.ModeAsync {
-			mirrors++
-		}
-	}
+	mirrors, reached := v.Self.Policy.Mirrors(), 0
 	seen := []op.NodeID{v.Self.Node}
 	for _, o := range v.Others {
 		var no *wire.Refusal
@@ -100,10 +98,23 @@ func rule(v outlook) ruling {
 	if v.Taken != (op.Epoch{}) {
 		r.Epoch = v.Taken
 	}
-	need := mirrors - v.Self.Policy.MinInSync
+	need := v.Self.Policy.Spare()
 	r.Promised = len(r.Refuse) == 0 && mirrors > 0 && reached >= need
 	r.Text = append(r.Text, v.worth(r, mirrors, need, reached)...)
 	return r
+}
+
+// overtaken reports whether another node may have reigned since this mirror was in
+// sync: it had this one record its epoch (RULES.md 14, FenceOthers), and is not
+// there to say that it gave up. By what policy it acknowledged is not known here.
+func (v outlook) overtaken() bool {
+	s := v.Self
+	if !s.InSync || !s.ArchiveUntilJoined || v.Taken != (op.Epoch{}) {
+		return false
+	}
+	return !slices.ContainsFunc(v.Others, func(o other) bool {
+		return o.Err == nil && o.Node == s.Epoch.Owner && o.Epoch.Compare(s.Epoch) < 0
+	})
 }
 
 // object returns why what o knows speaks against self, "" if nothing does.

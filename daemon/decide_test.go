@@ -144,6 +144,12 @@ func TestRule(t *testing.T) {
 		{name: "FenceOthers: one that refuses to record it objects", view: with(mirrorB(1, bc...), other{Addr: "gamma:1", Err: fmt.Errorf("call: %w",
 			&wire.Refusal{Code: wire.CodeBusy, Message: "gamma knows an in-sync set without beta"})}), number: 5,
 			refuse: "gamma:1 says no: gamma knows an in-sync set without beta"},
+		{name: "another one took over since it was in sync", view: changed(mirrorB(2, bc...), func(v *outlook) {
+			v.Self.Epoch, v.Self.ArchiveUntilJoined = op.Epoch{Number: 5, Owner: nodeC}, true
+		}), number: 6, refuse: "node 000000000000000c took over with epoch 5/000000000000000c"},
+		{name: "another one took over, and gave up", view: with(changed(mirrorB(2, bc...), func(v *outlook) {
+			v.Self.Epoch, v.Self.ArchiveUntilJoined = op.Epoch{Number: 5, Owner: nodeC}, true
+		}), reached(nodeC, bc...)), promised: true, number: 6, fence: []op.NodeID{nodeC}},
 		{name: "never heard a primary", view: changed(mirrorB(0, nodeB), func(v *outlook) { v.Heard = time.Time{} }), number: 5,
 			says: []string{"this node has never heard a primary"}},
 	} {
@@ -171,5 +177,29 @@ func TestRule(t *testing.T) {
 				t.Errorf("fences %v, want %v", fence, c.fence)
 			}
 		})
+	}
+}
+
+// TestWeaker: it is said when fewer mirrors than before have to have a barrier, or
+// more of them need not.
+func TestWeaker(t *testing.T) {
+	policy := func(minInSync int, mirrors ...op.NodeID) wire.Policy {
+		return wire.Policy{MinInSync: minInSync, Members: members(mirrors...)}
+	}
+	for _, c := range []struct {
+		was, is wire.Policy
+		weaker  bool
+	}{
+		{wire.Policy{}, policy(0, nodeB), false},
+		{policy(1, nodeB), policy(1, nodeC), false},
+		{policy(1, nodeB, nodeC), policy(1, nodeB), false},
+		{policy(1, nodeB), policy(2, nodeB, nodeC), false},
+		{policy(2, nodeB, nodeC), policy(1, nodeB, nodeC), true},
+		{policy(1, nodeB), policy(0), true},
+		{policy(1, nodeB), policy(1, nodeB, nodeC), true},
+	} {
+		if got := weaker(c.was, c.is); got != "" != c.weaker {
+			t.Errorf("from %d of %d to %d of %d: %q, want %v", c.was.MinInSync, len(c.was.Members), c.is.MinInSync, len(c.is.Members), got, c.weaker)
+		}
 	}
 }

@@ -145,7 +145,10 @@ func (s *standby) takeOver(ctx, node context.Context, req admin.PromoteRequest) 
 	}
 	n.keeper.Sweep()
 	result = admin.PromoteResult{Promised: final.Promised, Text: append(final.Text, taken...), Epoch: final.Epoch}
-	for _, text := range final.Text {
+	if t.weaker != "" {
+		result.Text = append(result.Text, t.weaker)
+	}
+	for _, text := range result.Text {
 		n.event("promotion", text)
 	}
 	return t, result, nil

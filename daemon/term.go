@@ -19,6 +19,9 @@ type term struct {
 	mountpoint string
 	peers      []mirror.PeerConfig
 	follows    *op.Position // the end of the line before, if that was a clean one
+	// weaker is said to the operator where this reign's policy is weaker than the last
+	// one's; "" otherwise.
+	weaker string
 	// begun is called once with nil when the mount answers, or with the error
 	// that kept the reign from beginning. It must not block.
 	begun func(error)
@@ -30,7 +33,7 @@ type term struct {
 // RestartNotHigher).
 func (n *node) begin() (term, error) {
 	t := term{mountpoint: n.cfg.Mountpoint, peers: n.cfg.Mirror.Peers, begun: func(error) {}}
-	adopted, lowered, ended := false, "", 0
+	adopted, ended := false, 0
 	moved, err := n.moveBorder()
 	if err != nil {
 		return t, err
@@ -39,9 +42,6 @@ func (n *node) begin() (term, error) {
 		if adopted = s.Role != Primary; adopted {
 			s.Volume, s.Role, s.Adopts, s.ArchiveUntilJoined = newVolume(), Primary, false, false
 			s.See(op.Epoch{Number: 1, Owner: s.Node}, 1, time.Now().UTC())
-		}
-		if was := s.Policy.MinInSync; was > n.cfg.Mirror.MinInSync {
-			lowered = fmt.Sprintf("min_in_sync was %d and is %d now: until a mirror has heard of that, its promotion promises more than it can know", was, n.cfg.Mirror.MinInSync)
 		}
 		s.Name = n.cfg.Name
 		if moved {
@@ -64,9 +64,9 @@ func (n *node) begin() (term, error) {
 	if err == nil && adopted {
 		n.event("adopted", fmt.Sprintf("%s is the volume %s now", n.cfg.Replica, n.store.Get().Volume))
 	}
-	if err == nil && lowered != "" {
-		n.log.Warn(lowered)
-		n.event("policy", lowered)
+	if err == nil && t.weaker != "" {
+		n.log.Warn(t.weaker)
+		n.event("policy", t.weaker)
 	}
 	return t, err
 }
@@ -104,6 +104,7 @@ func (t *term) enter(s *state.State, m Mirroring) {
 	for i := range t.peers {
 		t.peers[i].Paused = slices.Contains(s.Paused, t.peers[i].Addr)
 	}
+	was := s.Policy
 	s.Policy = wire.Policy{MinInSync: m.MinInSync, OnShortage: string(m.OnShortage), Set: s.Set, Border: mirror.Border(m.Rules)}
 	for _, p := range t.peers {
 		mode := wire.ModeSync
@@ -112,4 +113,16 @@ func (t *term) enter(s *state.State, m Mirroring) {
 		}
 		s.Policy.Members = append(s.Policy.Members, wire.Member{Addr: p.Addr, Mode: mode})
 	}
+	t.weaker = weaker(was, s.Policy)
+}
+
+// weaker says so if a barrier needs less by one policy than by the one before. A
+// mirror that knows the old one only, and is promoted, asks too few others (RULES.md
+// 14, AskOthers).
+func weaker(was, is wire.Policy) string {
+	if len(was.Members) == 0 || is.MinInSync >= was.MinInSync && is.Spare() <= was.Spare() {
+		return ""
+	}
+	return fmt.Sprintf("min_in_sync was %d of %d mirrors and is %d of %d now: until a mirror has heard of that, its promotion promises more than it can know",
+		was.MinInSync, was.Mirrors(), is.MinInSync, is.Mirrors())
 }

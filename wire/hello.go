@@ -107,6 +107,20 @@ type Policy struct {
 	Border []string `json:"border,omitempty"`
 }
 
+// Mirrors is how many mirrors calls may wait for.
+func (p *Policy) Mirrors() int {
+	n := 0
+	for _, m := range p.Members {
+		if m.Mode != ModeAsync {
+			n++
+		}
+	}
+	return n
+}
+
+// Spare is how many of them a barrier can do without.
+func (p *Policy) Spare() int { return p.Mirrors() - p.MinInSync }
+
 // Member is one mirror as the primary is configured.
 type Member struct {
 	Node op.NodeID `json:"node"` // zero until first met
