@@ -139,8 +139,9 @@ func (p *peer) resumeAt(lsn op.LSN) bool {
 
 // doubt makes pending again what the mirror may have reported on when the last
 // session broke: all that it applied beyond its last ack that arrived. What
-// repair ops were about is pending still. It reports false if the ring does not
-// hold that any more. The caller holds mu.
+// repair ops were about is pending still, but not that of an object which was made
+// anew all is. It reports false if the ring does not hold that any more. The
+// caller holds mu.
 func (p *peer) doubt(applied op.LSN) bool {
 	p.pending.requeue()
 	p.differ = nil
@@ -150,7 +151,13 @@ func (p *peer) doubt(applied op.LSN) bool {
 			return false
 		}
 		for o := range opsIn(run.frames) {
-			if o.Kind.Repair() {
+			switch {
+			case o.Kind == op.Put && o.Flags&op.Partial != 0:
+				for _, path := range append(o.Names, o.Path) {
+					p.pending.mark(path)
+				}
+				continue
+			case o.Kind.Repair():
 				continue
 			}
 			p.pending.mark(o.Path)

@@ -2,7 +2,9 @@ package mirror
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -13,6 +15,7 @@ import (
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
+	"golang.org/x/sys/unix"
 )
 
 // pair is a primary and a mirror without a network between them: the mirror
@@ -33,6 +36,7 @@ type pair struct {
 	theirs *region.Store // what the mirror records; nil: nothing
 	cutAt  int           // the session ends when the mirror has applied so many ops; 0: not
 	wasCut bool
+	lost   bool   // the session ends before anything has arrived of what the mirror says
 	stop   func() // ends the session
 }
 
@@ -68,6 +72,9 @@ func (r *pair) HoldNames(dir string, _ []string, fn func() error) error {
 	return err
 }
 
+// line is that of every pair.
+var line = op.Line{Epoch: op.Epoch{Number: 1, Owner: 1}, Incarnation: 1}
+
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	open := func(name string) *tree.Tree {
@@ -82,7 +89,7 @@ func newPair(t *testing.T) *pair {
 	}
 	r := &pair{t: t, a: open("primary"), b: open("mirror")}
 	l, err := New(Config{
-		Line: op.Line{Epoch: op.Epoch{Number: 1, Owner: 1}, Incarnation: 1}, Volume: "v", Self: 1, Name: "primary", Tree: r.a,
+		Line: line, Volume: "v", Self: 1, Name: "primary", Tree: r.a,
 		Sync: SyncOp, OnShortage: ShortageBlock, AckTimeout: time.Minute, Heartbeat: time.Second, RingBytes: 32 << 20,
 		Peers: []PeerConfig{{Addr: "mirror"}}, Logger: slog.New(slog.DiscardHandler), Event: func(string, string) {},
 	})
@@ -216,6 +223,14 @@ func (r *pair) take(bytes int) bool {
 		r.apply(h.LSN, &o)
 		last = h
 	}
+	if r.lost {
+		r.wasCut = true
+		r.stop()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		run.unpin()
+		return false
+	}
 	r.mu.Lock()
 	run.unpin()
 	r.p.applied = next - 1
@@ -265,7 +280,7 @@ func (r *pair) apply(lsn op.LSN, o *op.Op) {
 			report.Path2 = []byte(o.Path2)
 		}
 	}
-	if report.Kind != "" {
+	if report.Kind != "" && !r.lost {
 		if err := r.p.reported(report); err != nil {
 			r.t.Error(err)
 		}
@@ -287,4 +302,18 @@ func (r *pair) differences() []string {
 		r.t.Fatal(err)
 	}
 	return differ
+}
+
+const movedSize = 1 << 20
+
+// movedFile is a file of movedSize.
+func movedFile(path string) []*op.Op {
+	data := make([]byte, movedSize)
+	r := rand.NewChaCha8([32]byte([]byte(fmt.Sprintf("%32s", path))))
+	_, _ = r.Read(data)
+	at := op.Attr{Valid: op.AttrMtime, Mtime: op.Time{Sec: 1e9}}
+	return []*op.Op{
+		{Kind: op.Create, Path: path, Attr: op.Attr{Valid: op.AttrMode | op.AttrMtime, Mode: unix.S_IFREG | 0o644, Mtime: at.Mtime}},
+		{Kind: op.Write, Path: path, Data: data, Attr: at},
+	}
 }

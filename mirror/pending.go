@@ -161,7 +161,8 @@ func (p *pending) want(path string, w want) {
 	p.enqueue(path, i)
 }
 
-// begin makes what w wants of path pending, and is next for it.
+// begin makes what w wants of path pending, and is next for it. What was queued
+// of it goes on: that this task is done does not end it.
 func (p *pending) begin(path string, w want) task {
 	queued, todo := false, want{}
 	if i := p.items[path]; i != nil {
@@ -169,8 +170,9 @@ func (p *pending) begin(path string, w want) task {
 	}
 	p.want(path, w)
 	i := p.items[path]
-	if !queued {
-		i.queued, i.todo = false, todo
+	i.queued, i.todo = queued, todo
+	if queued {
+		return task{path, w, 0}
 	}
 	return task{path, w, i.marks}
 }

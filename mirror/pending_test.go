@@ -276,3 +276,22 @@ func TestPendingAddsTogether(t *testing.T) {
 		}
 	}
 }
+
+// What was queued of a path is looked at, whatever was begun of it meanwhile.
+func TestBeginWhileQueued(t *testing.T) {
+	for _, queued := range []bool{true, false} {
+		p := newPending()
+		p.want("f", small)
+		if !queued {
+			p.next()
+		}
+		begun := p.begin("f", want{whole: true})
+		p.done(begun)
+		if p.empty() == queued {
+			t.Errorf("queued %v: pending is %v", queued, p.items)
+		}
+		if next, ok := p.next(); ok != queued || ok && !reflect.DeepEqual(next.want, small) {
+			t.Errorf("queued %v: next is %+v, %v", queued, next, ok)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
@@ -232,4 +233,34 @@ func TestResyncBelowLink(t *testing.T) {
 	}
 	r.resync([]region.Mark{{Path: "d/f"}, {Path: "d/f/g"}, {Path: op.Root, Scope: region.Entries}}, nil)
 	r.equal()
+}
+
+// A mirror that had to make a file anew says so. If that is lost with the session,
+// the one that goes on from there sends all of it.
+func TestMadeAnewAndNotHeardOf(t *testing.T) {
+	for _, other := range []string{"", "g"} {
+		r := newPair(t)
+		for _, o := range movedFile("f") {
+			must(t, r.do(o))
+		}
+		if other != "" {
+			must(t, r.do(&op.Op{Kind: op.Link, Path: "f", Path2: other}))
+		}
+		r.lost = true
+		r.resync([]region.Mark{{Path: "."}, {Path: "f", To: op.RegionSize}}, nil)
+		for r.lost = false; r.wasCut; {
+			r.wasCut = false
+			r.Log.mu.Lock()
+			applied := r.p.sent
+			r.Log.mu.Unlock()
+			if !r.p.resumeAt(applied) {
+				t.Fatal("it cannot go on")
+			}
+			r.Log.mu.Lock()
+			r.p.applied = applied
+			r.Log.mu.Unlock()
+			r.finish(&resync{p: r.p, log: r.Log, began: time.Now(), links: newLinks()}, nil)
+		}
+		r.equal()
+	}
 }
