@@ -5,7 +5,7 @@
 //
 //	mount.go      mounting and unmounting; what we agree on with the kernel
 //	device.go     /dev/fuse
-//	serve.go      who reads and answers requests
+//	serve.go      who reads and answers requests; header.go what is read of them before
 //	reply.go      replies that wait for mirrors
 //	notify.go     what the kernel has to ask anew
 //	inode.go      what the kernel knows: inodes and their references; links.go their names

@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"encoding/binary"
 	"errors"
 	"log/slog"
 	"runtime"
@@ -47,7 +46,7 @@ type server struct {
 	held  *held
 	log   *slog.Logger
 
-	freeing *freeing
+	freeing *freeing // which requests are answered that make room on the disk
 
 	turn   chan struct{}          // unbuffered: the turn for a worker at rest
 	ended  chan struct{}          // closed by end: there are no more requests
@@ -134,21 +133,20 @@ func (s *server) work(w *worker) {
 			return
 		}
 		frees := forgets(w.in)
-		if frees {
+		if frees { // before anybody can read the next request
 			s.freeing.begin()
 		}
 		w.request.Store(uniqueOf(w.in))
 		w.turn.Store(true)
 		s.reader.Store(w)
 		s.taken.Add(1)
-		if s.asleep.Load() && s.asleep.CompareAndSwap(true, false) {
-			s.news <- struct{}{}
-		}
+		s.wake()
 		s.answer(w, w.in[:n])
 		if frees {
 			s.freeing.end()
 		}
 		w.request.Store(0)
+		// Who still has the turn reads on.
 		if !w.turn.CompareAndSwap(true, false) && !s.await() {
 			return
 		}
@@ -169,7 +167,8 @@ func (s *server) await() bool {
 	}
 }
 
-// blocks says that the handler of a request is about to block.
+// blocks says that the handler of a request is about to block. If its worker is
+// not the one that read last, it has passed the turn on already.
 func (s *server) blocks(request uint64) {
 	if w := s.reader.Load(); w.request.Load() == request {
 		s.pass(w)
@@ -204,6 +203,8 @@ func (s *server) watch() {
 	last, idle := uint64(0), quiet
 	for {
 		if idle >= quiet {
+			// Whoever takes a request counts it first and looks at asleep then: either
+			// it is seen here, or it wakes us.
 			s.asleep.Store(true)
 			if s.taken.Load() == last {
 				select {
@@ -226,6 +227,17 @@ func (s *server) watch() {
 			last, idle = now, 0
 		} else if w := s.reader.Load(); w != nil {
 			s.pass(w) // which does nothing if it waits for a request
+		}
+	}
+}
+
+// wake has watch look, if it sleeps. It never waits: if the last word is still in
+// news, since watch saw the request without it, that one serves.
+func (s *server) wake() {
+	if s.asleep.Load() && s.asleep.CompareAndSwap(true, false) {
+		select {
+		case s.news <- struct{}{}:
+		default:
 		}
 	}
 }
@@ -271,45 +283,4 @@ func (s *server) end(err error) {
 			s.proto.HandleRequest([][]byte{interrupt(w.request.Load())}, [][]byte{out[:]})
 		}
 	})
-}
-
-// The part of the protocol that is needed before and behind the handlers:
-// struct fuse_in_header, fuse_out_header and fuse_interrupt_in of the kernel's
-// include/uapi/linux/fuse.h.
-const (
-	inHeaderSize  = 40
-	outHeaderSize = 16
-	opForget      = 2
-	opInterrupt   = 36
-	opBatchForget = 42
-)
-
-// forgets reports whether a request says that the kernel has forgotten files.
-func forgets(request []byte) bool {
-	code := opcodeOf(request)
-	return code == opForget || code == opBatchForget
-}
-
-func opcodeOf(request []byte) uint32 { return binary.NativeEndian.Uint32(request[4:]) }
-func uniqueOf(request []byte) uint64 { return binary.NativeEndian.Uint64(request[8:]) }
-
-// interruptedBy returns the request that an interrupt is about.
-func interruptedBy(request []byte) uint64 { return binary.NativeEndian.Uint64(request[inHeaderSize:]) }
-
-// interrupt makes the request by which the kernel would interrupt another.
-func interrupt(unique uint64) []byte {
-	b := make([]byte, inHeaderSize+8)
-	binary.NativeEndian.PutUint32(b, uint32(len(b)))
-	binary.NativeEndian.PutUint32(b[4:], opInterrupt)
-	binary.NativeEndian.PutUint64(b[inHeaderSize:], unique)
-	return b
-}
-
-// errorReply writes a reply that only says how a request failed, and returns
-// its size.
-func errorReply(b []byte, unique uint64, status fuse.Status) int {
-	binary.NativeEndian.PutUint32(b, outHeaderSize)
-	binary.NativeEndian.PutUint32(b[4:], uint32(-int32(status)))
-	binary.NativeEndian.PutUint64(b[8:], unique)
-	return outHeaderSize
 }

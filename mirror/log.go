@@ -173,11 +173,13 @@ func (l *Log) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, e
 	if err := l.fence.check(); err != nil {
 		return nil, err
 	}
-	crossing := l.border(o)
+	crossing := l.border(o) // not nil: it may mean something else to the mirrors
+	// What has to be looked up in the tree as it is before the change.
 	heirs, err := l.heirs(o)
 	if err != nil {
 		return nil, err
 	}
+	// Durable before the change, however that ends.
 	hot, err := l.heat(o)
 	if err != nil {
 		return nil, err
@@ -193,6 +195,7 @@ func (l *Log) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, e
 	} else {
 		ack, err = crossing.order(o)
 	}
+	// Ops of others may be as new. That keeps what is hot for longer, never for less.
 	hot.Leave(op.LSN(l.newest.Load()))
 	return ack, err
 }

@@ -58,9 +58,12 @@ type resync struct {
 	p     *peer
 	log   *Log
 	began time.Time
-	done  []lookedAt // in the order of their last op: waiting for the mirror's answer
+	// From pending a path goes to done, with all of it sent, and from there it is
+	// finished by the mirror's answer. But a part of a file goes to puts before,
+	// and a file with several names to links.
+	done  []lookedAt // in the order of their last op
 	last  op.LSN     // newest op of this resync
-	links links
+	links links      // they come last, when nothing else is pending
 	// puts are tasks of which a part was put, in the order of their last op: their
 	// data comes when the mirror has answered that it could keep what it has.
 	// Otherwise it would be sent twice, since all of it is pending then.
