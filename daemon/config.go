@@ -63,7 +63,7 @@ type Config struct {
 	DivergenceLimit int64
 
 	// Waits, if not nil, is called before what is likely to wait for the replica's
-	// disk; see Processors.
+	// disk; see package processors.
 	Waits func()
 
 	// Version is the program's, as peers and status show it.

@@ -18,7 +18,6 @@
 //	alone.go       the order of ops where there is no mirror
 //	failing.go     when its disk has failed
 //	verify.go      when it verifies by itself, and what is kept of it
-//	processors.go  how many it uses
 //
 // What it does that is no role's stands in packages of its own: state (what it
 // durably knows), receive (the primary's sessions), keep (the last consistent

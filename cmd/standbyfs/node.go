@@ -10,6 +10,7 @@ import (
 	"github.com/standbyfs/standbyfs/cmd/standbyfs/config"
 	"github.com/standbyfs/standbyfs/daemon"
 	"github.com/standbyfs/standbyfs/daemon/keep"
+	"github.com/standbyfs/standbyfs/daemon/processors"
 	"github.com/standbyfs/standbyfs/mirror"
 	"github.com/standbyfs/standbyfs/wire"
 )
@@ -31,8 +32,8 @@ func runNode(cmd *cobra.Command, from config.Sources) error {
 	cfg.Version = version()
 	cfg.Logger = newLogger(cmd.ErrOrStderr(), settings.Log)
 	if cfg.Role == daemon.Mirror || len(cfg.Mirror.Peers) > 0 {
-		cfg.Waits = daemon.ShareProcessors().Wait
-		if err := daemon.CalmRuntime(); err != nil {
+		cfg.Waits = processors.Share().Wait
+		if err := processors.Calm(); err != nil {
 			cfg.Logger.Warn("each op will cost more than it has to", "error", err)
 		}
 	}

@@ -34,7 +34,7 @@ func (s *session) greet(ctx context.Context) error {
 	}
 	if refusal != nil {
 		s.r.cfg.Logger.Warn("refused a session", "primary", s.hello.Name, "from", s.wire.PeerName(), "code", refusal.Code, "reason", refusal.Message)
-		return &RefusedError{Hello: s.hello, Refusal: refusal}
+		return &refusedError{Hello: s.hello, Refusal: refusal}
 	}
 	var begin wire.Begin
 	if err := s.control.expect(wire.KindBegin, &begin); err != nil {

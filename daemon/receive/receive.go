@@ -52,9 +52,6 @@ type Config struct {
 	NewSyncer func(after func()) Syncer
 	// Changed is called, without locks held, whenever Status may have changed.
 	Changed func()
-	// Degraded is called when the node has recorded that it is no longer in
-	// sync. It must not wait for the session to end.
-	Degraded func(reason string)
 }
 
 // Status is what a mirror knows of its own standing.
@@ -119,9 +116,6 @@ func New(cfg Config) *Receiver {
 	if cfg.NewSyncer == nil {
 		cfg.NewSyncer = func(after func()) Syncer { return tree.NewSyncer(after) }
 	}
-	if cfg.Degraded == nil {
-		cfg.Degraded = func(string) {}
-	}
 	r := &Receiver{cfg: cfg}
 	if st := cfg.Store.Get(); st.Role == state.Mirror {
 		r.level = resumed(st.Stopped)
@@ -129,16 +123,16 @@ func New(cfg Config) *Receiver {
 	return r
 }
 
-// RefusedError says that a session was refused, and what the peer had said.
-type RefusedError struct {
+// refusedError says that a session was refused, and what the peer had said.
+type refusedError struct {
 	Hello   wire.Hello
 	Refusal *wire.Refusal
 }
 
-func (e *RefusedError) Error() string { return "refused a session: " + e.Refusal.Message }
+func (e *refusedError) Error() string { return "refused a session: " + e.Refusal.Message }
 
 // Unwrap returns the refusal.
-func (e *RefusedError) Unwrap() error { return e.Refusal }
+func (e *refusedError) Unwrap() error { return e.Refusal }
 
 var (
 	errReplaced = errors.New("the primary has opened a newer session")
@@ -147,7 +141,7 @@ var (
 )
 
 // Serve runs one session of the ops lane from hello to its end, and closes it.
-// It returns nil after the primary's goodbye, a RefusedError if the session was
+// It returns nil after the primary's goodbye, a refusedError if the session was
 // refused, and otherwise what ended it. When it returns nothing of the session
 // runs any more.
 func (r *Receiver) Serve(ctx context.Context, ws *wire.Session) error {
@@ -267,10 +261,9 @@ func (r *Receiver) close(why *wire.Refusal) *session {
 	return r.current
 }
 
-// degraded tells everybody that the node is not in sync any more.
+// degraded says that it is recorded that the node is not in sync any more.
 func (r *Receiver) degraded(reason string) {
 	r.cfg.Logger.Warn("not in sync", "reason", reason)
-	r.cfg.Degraded(reason)
 }
 
 func (r *Receiver) event(kind, text string) {

@@ -115,5 +115,5 @@ func Refuse(ctx context.Context, ws *wire.Session, patience time.Duration, answe
 	if err := c.send(wire.KindAnswer, a); err != nil {
 		return fmt.Errorf("refuse %s: %w", h.Name, err)
 	}
-	return &RefusedError{Hello: h, Refusal: a.Refusal}
+	return &refusedError{Hello: h, Refusal: a.Refusal}
 }

@@ -59,7 +59,7 @@ func TestRefusals(t *testing.T) {
 			if c.code == wire.CodeHigherEpoch && a.Refusal.Epoch != was.Epoch {
 				t.Errorf("refusal carries epoch %v, want %v", a.Refusal.Epoch, was.Epoch)
 			}
-			var refused *RefusedError
+			var refused *refusedError
 			if err := p.ended(); !errors.As(err, &refused) || refused.Hello.Name != "a" {
 				t.Errorf("Serve returned %v", err)
 			}

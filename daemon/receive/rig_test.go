@@ -2,7 +2,6 @@ package receive
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -30,7 +29,7 @@ type rig struct {
 	recv  *Receiver
 
 	mu       sync.Mutex // guards degraded
-	degraded []string   // the reasons that Config.Degraded was called with
+	degraded []string   // why it is not in sync, each time that it was told
 }
 
 const primaryNode, otherNode = op.NodeID(0xa), op.NodeID(0xc)
@@ -67,14 +66,32 @@ func rigIn(t *testing.T, base string, heartbeat time.Duration) *rig {
 	})
 	g.recv = New(Config{
 		Store: g.store, Tree: g.tree, Heartbeat: heartbeat, Software: "standbyfs test",
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Degraded: func(reason string) {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			g.degraded = append(g.degraded, reason)
-		},
+		Logger: slog.New(degradedHandler{slog.DiscardHandler, g}),
 	})
 	return g
+}
+
+// degradedHandler takes down what a mirror logs when it is not in sync any more.
+type degradedHandler struct {
+	slog.Handler
+	g *rig
+}
+
+// Enabled reports that a record is wanted.
+func (degradedHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle takes a record.
+func (h degradedHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Message != "not in sync" {
+		return nil
+	}
+	h.g.mu.Lock()
+	defer h.g.mu.Unlock()
+	r.Attrs(func(a slog.Attr) bool {
+		h.g.degraded = append(h.g.degraded, a.Value.String())
+		return true
+	})
+	return nil
 }
 
 func (g *rig) wantDegraded(want ...string) {

@@ -1,4 +1,6 @@
-package daemon
+// Package processors sees to what a node costs the machine between two ops: how
+// many processors the process uses, and what its runtime does while it waits.
+package processors
 
 import (
 	"fmt"
@@ -12,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Processors are the machine's that this process uses. A node with mirrors
+// Use is how many of the machine's processors this process uses. A node with mirrors
 // leaves half of them to the server that it works for. It also makes the node
 // faster: an op passes through several goroutines, and where processors idle
 // the runtime wakes a thread for each of these steps, which takes longer than
@@ -20,7 +22,7 @@ import (
 //
 // A goroutine that waits for a disk keeps its processor, though. While there
 // are such, the process uses more.
-type Processors struct {
+type Use struct {
 	few, many int
 	waited    atomic.Bool // Wait was called since settle looked
 
@@ -35,10 +37,10 @@ const (
 	settled = time.Second
 )
 
-// ShareProcessors makes the process use few processors. Whoever knows better
+// Share makes the process use few processors. Whoever knows better
 // sets GOMAXPROCS in the environment: then the number stays.
-func ShareProcessors() *Processors {
-	p := &Processors{few: runtime.GOMAXPROCS(0), many: runtime.GOMAXPROCS(0)}
+func Share() *Use {
+	p := &Use{few: runtime.GOMAXPROCS(0), many: runtime.GOMAXPROCS(0)}
 	if os.Getenv("GOMAXPROCS") == "" {
 		p.few = max(1, p.few/2)
 		p.many = max(p.many, waiting)
@@ -48,7 +50,7 @@ func ShareProcessors() *Processors {
 }
 
 // Wait says that the caller is about to wait for a disk.
-func (p *Processors) Wait() {
+func (p *Use) Wait() {
 	if p.few == p.many || p.waited.Swap(true) {
 		return
 	}
@@ -61,7 +63,7 @@ func (p *Processors) Wait() {
 }
 
 // settle goes back to few processors unless somebody has waited.
-func (p *Processors) settle() {
+func (p *Use) settle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.waited.Swap(false) {
@@ -76,14 +78,14 @@ func (p *Processors) settle() {
 // that has been up for longer the first line comes at the start.
 const calm = "schedtrace=2147483647"
 
-// CalmRuntime keeps the runtime's monitor from being woken at each op. The
+// Calm keeps the runtime's monitor from being woken at each op. The
 // monitor is a thread that sleeps while all goroutines wait, and the next system
 // call wakes it. An op waits for several things, one after the other, so it paid
 // for a handful of such wake-ups, more than for itself. As long as the monitor is
 // to print statistics it stays awake, and where nothing happens looks but once in
 // 10 ms. Only the environment can ask for that: the program starts itself anew,
 // with the same process ID. It returns if that is done or cannot be done.
-func CalmRuntime() error {
+func Calm() error {
 	const name = "GODEBUG"
 	set := os.Getenv(name)
 	if strings.Contains(set, "schedtrace=") {

@@ -1,4 +1,4 @@
-package daemon
+package processors
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestShareProcessors(t *testing.T) {
+func TestShare(t *testing.T) {
 	before := runtime.GOMAXPROCS(0)
 	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
 	for _, c := range []struct {
@@ -34,7 +34,7 @@ func TestShareProcessors(t *testing.T) {
 					t.Errorf("of %d processors with GOMAXPROCS=%q, %s: %d, want %d", c.have, c.set, when, got, want)
 				}
 			}
-			p := ShareProcessors()
+			p := Share()
 			uses("at first", c.want)
 			for range 3 {
 				p.Wait()
@@ -48,12 +48,12 @@ func TestShareProcessors(t *testing.T) {
 	}
 }
 
-// TestCalmRuntime sees that a process starts itself anew once, as the same
+// TestCalm sees that a process starts itself anew once, as the same
 // process, and keeps what its environment says.
-func TestCalmRuntime(t *testing.T) {
+func TestCalm(t *testing.T) {
 	const child = "STANDBYFS_TEST_CALM"
 	if os.Getenv(child) != "" {
-		if err := CalmRuntime(); err != nil {
+		if err := Calm(); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Printf("process %d with %s\n", os.Getpid(), os.Getenv("GODEBUG"))
@@ -64,7 +64,7 @@ func TestCalmRuntime(t *testing.T) {
 		{"http2client=0", "http2client=0," + calm},
 		{"schedtrace=100000", "schedtrace=100000"},
 	} {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestCalmRuntime$")
+		cmd := exec.Command(os.Args[0], "-test.run=^TestCalm$")
 		cmd.Env = append(os.Environ(), child+"=1", "GODEBUG="+c.set)
 		out := &strings.Builder{}
 		cmd.Stdout = out
