@@ -17,8 +17,9 @@ type heir struct {
 // an op says one name of a file, and what is pending may be another. It is
 // called before o is applied, with the caller's locks.
 //
-//   - If o takes away a pending name of a file, its other names have what is
-//     pending, and nobody knows them: they are searched for.
+//   - If o takes away a pending name of a file, or makes it one that mirrors do not
+//     know, its other names have what is pending, and nobody knows them: they are
+//     searched for.
 //   - A copy from a file with several names may be from what is pending under
 //     another name.
 //   - Data that moves within such a file, or is written where just its holes are
@@ -27,8 +28,8 @@ func (l *Log) heirs(o *op.Op) ([]heir, error) {
 	switch {
 	case o.Kind == op.Unlink:
 		return l.left(o.Path)
-	case o.Kind == op.Rename && o.Arg&unix.RENAME_EXCHANGE == 0:
-		return l.left(o.Path2)
+	case o.Kind == op.Rename:
+		return l.moved(o)
 	case !o.Kind.Data() || !l.unlevel(func(p *pending) bool { return !p.empty() }):
 		return nil, nil
 	}
@@ -40,6 +41,38 @@ func (l *Log) heirs(o *op.Op) ([]heir, error) {
 	}
 	if path, w := filled(o); path != "" && l.unlevel((*pending).fills) && l.tied(path) {
 		return []heir{{path, w}}, nil
+	}
+	return nil, nil
+}
+
+// moved is heirs for a rename. What goes to a name that mirrors do not know is
+// removed there.
+func (l *Log) moved(o *op.Op) ([]heir, error) {
+	from, to := l.travels(o.Path), l.travels(o.Path2)
+	exchange := o.Arg&unix.RENAME_EXCHANGE != 0
+	switch {
+	case from && !to && o.Path2 != "":
+		return l.out(o.Path)
+	case to && !from && exchange:
+		return l.out(o.Path2)
+	case exchange:
+		return nil, nil
+	}
+	return l.left(o.Path2)
+}
+
+// out is left for what takes a name, or a directory with names, out of what is
+// mirrored. Where any name in a directory is pending everything is: to find the
+// files that have others outside takes as long.
+func (l *Log) out(path string) ([]heir, error) {
+	st, err := l.cfg.Tree.Stat(path)
+	switch {
+	case err != nil:
+		return nil, nil // the op itself will hear of it
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return l.left(path)
+	case l.unlevel(func(p *pending) bool { return p.touches(path) }):
+		return []heir{{op.Root, want{whole: true}}}, nil
 	}
 	return nil, nil
 }

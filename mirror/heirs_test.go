@@ -66,6 +66,54 @@ func TestHeirs(t *testing.T) {
 	}
 }
 
+// What is pending by a name that goes out of what is mirrored is so by the others.
+func TestHeirsOfWhatGoesOut(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		from, to     string
+		exchange     bool
+		heir, nobody string
+	}{
+		{"a file", "d/a", "cache/new", false, "b", "lone"},
+		{"a file, over another", "d/a", "cache/c", false, "b", "lone"},
+		{"a file, for another", "d/a", "cache/c", true, "b", "lone"},
+		{"a file, by what comes in", "cache/c", "d/a", true, "b", "lone"},
+		{"a directory", "d", "cache/d", false, op.Root, ""},
+		{"a file within", "d/a", "new", false, "new", "b"},
+		{"a level file", "lone", "cache/new", false, "d/a", "b"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newPair(t)
+			rules, err := newRules(SyncOp, []Rule{{Match: "cache", Sync: SyncLocal}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.rules = rules
+			for _, path := range []string{"d", "cache"} {
+				r.both(&op.Op{Kind: op.Mkdir, Path: path, Attr: op.Attr{Valid: op.AttrMode, Mode: unix.S_IFDIR | 0o755}})
+			}
+			for _, path := range []string{"d/a", "lone", "cache/c"} {
+				r.both(&op.Op{Kind: op.Create, Path: path, Attr: op.Attr{Valid: op.AttrMode, Mode: unix.S_IFREG | 0o644}})
+			}
+			r.both(&op.Op{Kind: op.Link, Path: "d/a", Path2: "b"})
+			r.both(&op.Op{Kind: op.Link, Path: "d/a", Path2: "cache/a"})
+			r.p.pending = newPending()
+			r.p.pending.add(region.Mark{Path: "d/a"})
+			o := &op.Op{Kind: op.Rename, Path: c.from, Path2: c.to}
+			if c.exchange {
+				o.Arg = unix.RENAME_EXCHANGE
+			}
+			must(t, r.live(o))
+			if !r.p.pending.covers(c.heir) {
+				t.Errorf("%q is not pending", c.heir)
+			}
+			if c.nobody != "" && r.p.pending.covers(c.nobody) {
+				t.Errorf("%q is pending", c.nobody)
+			}
+		})
+	}
+}
+
 func insert(path string, off int64) *op.Op {
 	return &op.Op{Kind: op.Fallocate, Path: path, Off: off, Len: op.RegionSize / 2, Arg: unix.FALLOC_FL_INSERT_RANGE}
 }

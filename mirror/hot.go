@@ -24,11 +24,12 @@ func (l *Log) heat(o *op.Op) (region.Ticket, error) {
 // change. travels reports whether mirrors know a path; nil: all of them.
 func Look(t *tree.Tree, travels func(path string) bool) region.Look {
 	return func(path string) (region.Stat, error) {
+		local := travels != nil && !travels(path)
 		st, err := t.Stat(path)
 		if err != nil {
-			return region.Stat{}, err
+			return region.Stat{Local: local}, err
 		}
-		found := region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size, Ino: st.Ino, Local: travels != nil && !travels(path)}
+		found := region.Stat{Mode: st.Mode, Links: uint32(st.Nlink), Size: st.Size, Ino: st.Ino, Local: local}
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 			found.Names = func(most int) []string { return t.SomeNames(path, most) }
 		}

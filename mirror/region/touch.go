@@ -6,7 +6,7 @@ import (
 )
 
 // Look says what is at a path. It is asked before an op that moves content or
-// may make an object anew.
+// may make an object anew. Whether the name is Local it says even with an error.
 type Look func(path string) (Stat, error)
 
 // Stat is as much of stat(2) as it takes to tell what an op changes.
@@ -22,7 +22,7 @@ type Stat struct {
 }
 
 // maxTouched is how many marks one op makes at most.
-const maxTouched = 6
+const maxTouched = 7
 
 // touched are the marks of one op. It is a value, so that no op has to
 // allocate.
@@ -135,12 +135,13 @@ func (t *touched) rename(o *op.Op, look Look) {
 		exchange := o.Arg&unix.RENAME_EXCHANGE != 0
 		if i == 0 || exchange {
 			t.away(path, look)
+			t.out(path, other, look)
 		}
 		if i == 0 && !exchange {
 			continue // nothing comes to the old name
 		}
 		t.moved(path, seen(look, other))
-		if !exchange {
+		if there, err := look(path); err == nil && !exchange && !there.Local {
 			t.leaves(path, look)
 		}
 	}
@@ -152,6 +153,21 @@ func (t *touched) away(path string, look Look) {
 	if seen(look, path).Mode&unix.S_IFMT == unix.S_IFDIR {
 		t.add(Mark{Path: path, Scope: Tree})
 	}
+}
+
+// out marks what goes from path to a name that mirrors do not know: for them it
+// is removed. A directory takes names with it of files that may have others
+// outside; to find these takes longer than to compare everything, should it be lost.
+func (t *touched) out(path, to string, look Look) {
+	st, err := look(path)
+	if there, _ := look(to); err != nil || st.Local || !there.Local {
+		return
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		t.add(Everything)
+		return
+	}
+	t.leaves(path, look)
 }
 
 // leaves notes that the name path goes. If the file has others they are as

@@ -9,6 +9,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Which name goes of a file that has others.
+func TestLeaves(t *testing.T) {
+	look := func(path string) (Stat, error) {
+		st := Stat{Mode: unix.S_IFREG, Links: 2, Ino: 7, Local: op.Within(path, "local")}
+		if path == "new" || path == "local/new" {
+			return st, errors.New("not there")
+		}
+		return st, nil
+	}
+	rename := func(from, to string, arg uint32) op.Op {
+		return op.Op{Kind: op.Rename, Path: from, Path2: to, Arg: arg}
+	}
+	for _, c := range []struct {
+		name string
+		o    op.Op
+		want string
+	}{
+		{"unlink", op.Op{Kind: op.Unlink, Path: "a"}, "a"},
+		{"rename", rename("a", "new", 0), ""},
+		{"rename over another", rename("a", "b", 0), "b"},
+		{"rename out of what is mirrored", rename("a", "local/new", 0), "a"},
+		{"rename out, over another", rename("a", "local/b", 0), "a"},
+		{"rename in", rename("local/a", "new", 0), ""},
+		{"rename in, over another", rename("local/a", "b", 0), "b"},
+		{"rename outside", rename("local/a", "local/b", 0), ""},
+		{"exchange", rename("a", "b", unix.RENAME_EXCHANGE), ""},
+		{"exchange with one outside", rename("a", "local/b", unix.RENAME_EXCHANGE), "a"},
+		{"exchange with one inside", rename("local/a", "b", unix.RENAME_EXCHANGE), "b"},
+	} {
+		if got := touch(&c.o, look); got.left != c.want {
+			t.Errorf("%s: %q has gone, want %q", c.name, got.left, c.want)
+		}
+	}
+}
+
 // Each kind of op, and what a comparison has to look at if it is lost.
 func TestTouch(t *testing.T) {
 	const big = 10 * op.RegionSize
@@ -18,12 +53,14 @@ func TestTouch(t *testing.T) {
 		"d/tied":  {Mode: unix.S_IFREG, Links: 2, Size: big},
 		"d/dir":   {Mode: unix.S_IFDIR, Links: 2},
 		"d/link":  {Mode: unix.S_IFLNK, Links: 1, Size: 5},
+		"local/t": {Mode: unix.S_IFREG, Links: 2, Size: big, Local: true},
+		"local/d": {Mode: unix.S_IFDIR, Links: 2, Local: true},
 	}
 	look := func(path string) (Stat, error) {
 		if st, ok := there[path]; ok {
 			return st, nil
 		}
-		return Stat{}, errors.New("not there")
+		return Stat{Local: op.Within(path, "local")}, errors.New("not there")
 	}
 	entries := func(dir string) Mark { return Mark{Path: dir, Scope: Entries} }
 	put := func(path string, mode uint32, size int64, arg uint32, flags op.Flags) op.Op {
@@ -54,6 +91,11 @@ func TestTouch(t *testing.T) {
 		{"rename of something unknown", op.Op{Kind: op.Rename, Path: "d/what", Path2: "e/f"}, []Mark{entries("d"), {Path: "d/what", Scope: Tree}, entries("e"), {Path: "e/f", Scope: Tree}}},
 		{"exchange", op.Op{Kind: op.Rename, Path: "d/big", Path2: "d/dir", Arg: unix.RENAME_EXCHANGE},
 			[]Mark{entries("d"), {Path: "d/big", Scope: Tree}, entries("d"), {Path: "d/dir", Scope: Tree}, {Path: "d/dir", To: End}}},
+		{"a directory goes out", op.Op{Kind: op.Rename, Path: "d/dir", Path2: "local/f"},
+			[]Mark{entries("d"), {Path: "d/dir", Scope: Tree}, Everything, entries("local"), {Path: "local/f", Scope: Tree}}},
+		{"a directory goes out and another comes in", op.Op{Kind: op.Rename, Path: "d/dir", Path2: "local/d", Arg: unix.RENAME_EXCHANGE},
+			[]Mark{entries("d"), {Path: "d/dir", Scope: Tree}, Everything, {Path: "d/dir", Scope: Tree},
+				entries("local"), {Path: "local/d", Scope: Tree}, {Path: "local/d", Scope: Tree}}},
 		{"first name", op.Op{Kind: op.Adopt, Path: "d/big"}, []Mark{entries("d"), {Path: "d/big", To: End}}},
 		{"fsync", op.Op{Kind: op.Fsync, Path: "f"}, nil},
 		{"fsync with a time", op.Op{Kind: op.Fsync, Path: "f", Attr: op.Attr{Valid: op.AttrMtime}}, []Mark{{Path: "f"}}},
