@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/keep"
+	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/mirror"
 )
 
@@ -255,4 +256,26 @@ func same(a, b string) bool {
 	sa, errA := os.Stat(a)
 	sb, errB := os.Stat(b)
 	return errA == nil && errB == nil && os.SameFile(sa, sb)
+}
+
+// Errors of a node that was started in a role that its state does not allow.
+var (
+	// ErrIsMirror: the state is a mirror's; only a promotion makes it primary.
+	ErrIsMirror = errors.New("this is a mirror")
+	// ErrDeposed: another node took over from this primary.
+	ErrDeposed = errors.New("this primary was deposed")
+)
+
+// admit refuses a role that the state does not allow. A killed primary may
+// start as a mirror; a mirror becomes the primary by promotion alone.
+func admit(cfg Config, s state.State) error {
+	if cfg.Role == Mirror || s.Role != Mirror || s.Volume == "" {
+		return nil
+	}
+	if s.Deposed() {
+		return fmt.Errorf("%w: epoch %s took over; start it with `standbyfs mirror %s --listen HOST:PORT`, and the new primary brings it level",
+			ErrDeposed, s.Epoch, cfg.Replica)
+	}
+	return fmt.Errorf("%w: start it with `standbyfs mirror %s --listen HOST:PORT` and, if it is to take over, run `standbyfs promote %s --mount %s`",
+		ErrIsMirror, cfg.Replica, cfg.Replica, cfg.Mountpoint)
 }

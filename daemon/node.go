@@ -27,7 +27,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -254,34 +253,3 @@ func (n *node) kept(err error) {
 
 // software is how peers see the program.
 func (n *node) software() string { return "standbyfs " + n.cfg.Version }
-
-// Errors of a node that was started in a role that its state does not allow.
-var (
-	// ErrIsMirror: the state is a mirror's; only a promotion makes it primary.
-	ErrIsMirror = errors.New("this is a mirror")
-	// ErrDeposed: another node took over from this primary.
-	ErrDeposed = errors.New("this primary was deposed")
-)
-
-// admit refuses a role that the state does not allow. A killed primary may
-// start as a mirror; a mirror becomes the primary by promotion alone.
-func admit(cfg Config, s state.State) error {
-	if cfg.Role == Mirror || s.Role != Mirror || s.Volume == "" {
-		return nil
-	}
-	if s.Deposed() {
-		return fmt.Errorf("%w: epoch %s took over; start it with `standbyfs mirror %s --listen HOST:PORT`, and the new primary brings it level",
-			ErrDeposed, s.Epoch, cfg.Replica)
-	}
-	return fmt.Errorf("%w: start it with `standbyfs mirror %s --listen HOST:PORT` and, if it is to take over, run `standbyfs promote %s --mount %s`",
-		ErrIsMirror, cfg.Replica, cfg.Replica, cfg.Mountpoint)
-}
-
-// newVolume draws the UUID of a new volume (RFC 9562, version 4).
-func newVolume() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}

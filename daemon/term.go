@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"time"
@@ -125,4 +126,13 @@ func weaker(was, is wire.Policy) string {
 	}
 	return fmt.Sprintf("min_in_sync was %d of %d mirrors and is %d of %d now: until a mirror has heard of that, its promotion promises more than it can know",
 		was.MinInSync, was.Mirrors(), is.MinInSync, is.Mirrors())
+}
+
+// newVolume draws the UUID of a new volume (RFC 9562, version 4).
+func newVolume() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
