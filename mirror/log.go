@@ -27,7 +27,7 @@
 //
 // All replicas:
 //
-//	verify.go   comparing all mirrors at exact positions
+//	verify.go   comparing all mirrors at exact positions; verifying.go what one says
 //	item.go     who agrees about a difference; view.go what each has
 //	mend.go     settling it; verdict.go who is wrong; restore.go what the primary lacks
 //	pace.go     how much of the disks work in the background may take

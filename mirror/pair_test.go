@@ -256,6 +256,15 @@ func (r *pair) apply(lsn op.LSN, o *op.Op) {
 	report := wire.Report{LSN: lsn, Path: []byte(o.Path)}
 	var err error
 	switch {
+	case o.Kind != op.Survey && o.Flags&op.Compare != 0:
+		var differences []tree.Difference
+		differences, err = r.b.Compare(o)
+		for _, d := range differences {
+			err := r.p.reported(wire.Report{LSN: lsn, Kind: wire.ReportDifference, Path: []byte(o.Path), Path2: []byte(d.Path), Regions: d.Regions, What: d.What})
+			if err != nil {
+				r.t.Error(err)
+			}
+		}
 	case o.Kind == op.Check:
 		if report.Regions, err = r.b.Check(o); len(report.Regions) > 0 {
 			report.Kind = wire.ReportDiffer
@@ -316,4 +325,22 @@ func movedFile(path string) []*op.Op {
 		{Kind: op.Create, Path: path, Attr: op.Attr{Valid: op.AttrMode | op.AttrMtime, Mode: unix.S_IFREG | 0o644, Mtime: at.Mtime}},
 		{Kind: op.Write, Path: path, Data: data, Attr: at},
 	}
+}
+
+// last is the op that was ordered last.
+func (r *pair) last() *op.Op {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	run, _, ok := r.ring.read(r.ring.next-1, r.p.bit, 1)
+	defer run.unpin()
+	h, payload, err := wire.NewReader(strings.NewReader(string(run.frames))).Next()
+	var o op.Op
+	if err == nil {
+		err = wire.DecodeOp(h, payload, &o)
+	}
+	if !ok || err != nil {
+		r.t.Fatalf("the last op: %v", err)
+	}
+	return &o
 }

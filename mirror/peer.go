@@ -295,7 +295,9 @@ func (p *peer) reported(r wire.Report) error {
 	switch {
 	case r.Kind == wire.ReportDifference && p.verify != nil:
 		p.verify.add(r)
-	case r.Kind == wire.ReportDifference: // of a verify that was given up
+	case r.Kind == wire.ReportNames && p.verify != nil && p.pending == nil:
+		return p.verify.survey(string(r.Path), r.Names)
+	case r.Kind == wire.ReportDifference, r.Kind == wire.ReportNames && p.pending == nil: // of a verify that was given up
 	case p.pending == nil:
 		return fmt.Errorf("%w: report %q about %q outside of a resync", errProto, r.Kind, r.Path)
 	case r.Kind == wire.ReportSuspect:

@@ -41,10 +41,13 @@ func (r *resync) count(ctx context.Context, tasks []task) {
 // weigh returns how many bytes a task is about.
 func (r *resync) weigh(ctx context.Context, t task) (uint64, error) {
 	var total uint64
-	err := r.log.cfg.Tree.WalkFrom(t.path, func(path string, put *op.Op, _ tree.Inode) error {
-		size, data := put.Attr.Size, t.spans()
+	err := r.log.cfg.Tree.WalkEntries(t.path, func(path string, e tree.Entry) error {
+		size, data := int64(0), t.spans()
+		if e.Mode == unix.S_IFREG {
+			size = e.Size
+		}
 		switch {
-		case put.Attr.Mode&unix.S_IFMT == unix.S_IFDIR:
+		case e.Mode == unix.S_IFDIR:
 			if path == t.path && t.wide() || t.whole {
 				return ctx.Err()
 			}
@@ -95,19 +98,19 @@ func (g *Gauge) estimate(busy time.Duration) {
 // is compared once.
 func (v *verify) count(ctx context.Context) {
 	var total uint64
-	seen := make(map[tree.Inode]bool)
-	err := v.log.cfg.Tree.Walk(func(path string, put *op.Op, id tree.Inode) error {
+	seen := make(map[uint64]bool)
+	err := v.log.cfg.Tree.WalkEntries(op.Root, func(path string, e tree.Entry) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case !v.log.rules.mirrored(path):
 			return fs.SkipDir
-		case put.Attr.Mode&unix.S_IFMT != unix.S_IFREG || seen[id.Key()]:
+		case e.Mode != unix.S_IFREG || seen[e.Ino]:
 			return nil
-		case id.Nlink > 1:
-			seen[id.Key()] = true
+		case e.Links > 1:
+			seen[e.Ino] = true
 		}
-		total += uint64(put.Attr.Size)
+		total += uint64(e.Size)
 		return nil
 	})
 	if err != nil {

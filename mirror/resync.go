@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/wire"
 	"golang.org/x/sys/unix"
 )
@@ -209,7 +210,7 @@ func (r *resync) send(o *op.Op) error {
 // names are put.
 func (r *resync) look(ctx context.Context, t task) error {
 	var s surface
-	var small []string
+	var small []tree.Entry
 	err := r.log.source.Hold(t.path, func() (err error) {
 		if s, err = r.put(t); err != nil {
 			return err
@@ -220,7 +221,7 @@ func (r *resync) look(ctx context.Context, t task) error {
 			if w, alone := t.child(e, r.p.fresh); alone {
 				r.p.pending.want(op.JoinPath(t.path, e.Name), w)
 			} else {
-				small = append(small, e.Name)
+				small = append(small, e)
 			}
 		}
 		return nil

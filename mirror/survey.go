@@ -1,7 +1,9 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
@@ -9,89 +11,143 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Most of what a directory holds is small, and equal. To put each child and to
-// check its data would send its whole description. So a survey sends one digest
-// for each, of many at a time, and only those that the mirror reports are looked
-// at by themselves.
+// Most of what a directory holds is small, and equal. To put or compare each child
+// by itself and then its data would send its whole description, and read the disk
+// for one file at a time. So a survey sends one digest for each, of many at a
+// time, and only those that the mirror reports are looked at by themselves.
+type survey struct {
+	log *Log
+	dir string
+	// cold: files are read from the disk, not from what the kernel has of them.
+	cold bool
+	// alone says of a child that has to be looked at by itself, while it is held.
+	alone func(path string, e tree.Entry) bool
+	// room is waited for before each op, with nothing held.
+	room func(context.Context) error
+	send func(*op.Op) error
+	// read hears of files that were sent, and how many bytes of them were read.
+	read func(ctx context.Context, files, bytes int64) error
+}
+
+// maxSurvey is how many children are surveyed under one hold of all of them.
+const maxSurvey = 32
+
+// run surveys children. They are read ahead before they are held, in the order in
+// which they are likely to lie on the disk.
+func (s survey) run(ctx context.Context, children []tree.Entry) error {
+	slices.SortFunc(children, func(a, b tree.Entry) int { return cmp.Compare(a.Ino, b.Ino) })
+	var ahead []string
+	next := func() error {
+		ahead = nil
+		for len(children) > 0 && len(ahead) < maxSurvey {
+			ahead, children = append(ahead, children[0].Name), children[1:]
+		}
+		err := s.log.cfg.Tree.ReadAhead(s.dir, ahead, s.cold)
+		if err != nil && moved(err) {
+			return nil
+		}
+		return err
+	}
+	if err := next(); err != nil {
+		return err
+	}
+	for len(ahead) > 0 {
+		names := ahead
+		if err := s.room(ctx); err != nil {
+			return err
+		}
+		if err := next(); err != nil {
+			return err
+		}
+		var files, bytes int64
+		err := s.log.source.HoldNames(s.dir, names, func() error {
+			o, f, n, err := s.look(names)
+			if err != nil || len(o.Names) == 0 {
+				return err
+			}
+			files, bytes = f, n
+			return s.send(o)
+		})
+		if err != nil && !moved(err) {
+			return err
+		}
+		if err := s.read(ctx, files, bytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look returns the op that compares these children, and how many files it is
+// about, and bytes of them. It leaves out those that have gone since they were
+// listed, and those that have become ones to be looked at alone.
+func (s survey) look(names []string) (o *op.Op, files, bytes int64, err error) {
+	o = &op.Op{Kind: op.Survey, Path: s.dir}
+	for _, name := range names {
+		path := op.JoinPath(s.dir, name)
+		st, err := s.log.cfg.Tree.Stat(path)
+		if err != nil {
+			if moved(err) {
+				continue
+			}
+			return nil, 0, 0, err
+		}
+		if s.alone(path, tree.EntryOf(name, &st)) {
+			continue
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFREG {
+			files++
+			bytes += min(st.Size, op.RegionSize)
+		}
+		o.Names = append(o.Names, name)
+	}
+	o.Data, err = s.log.cfg.Tree.Survey(s.dir, o.Names)
+	return o, files, bytes, err
+}
+
+// simple reports whether a survey can say all of a child: a file that is more
+// than its first region, or that has other names, has to be looked at alone.
+func simple(e tree.Entry) bool {
+	switch e.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return true
+	case unix.S_IFREG:
+		return e.Links < 2 && e.Size <= op.RegionSize && !e.Sparse
+	}
+	return e.Links < 2
+}
 
 // child is what a task about a directory wants of one of its entries, and
-// whether that has to be looked at alone: what is more than its first region, and
-// what has other names.
+// whether that has to be looked at alone.
 func (t task) child(e tree.Entry, fresh bool) (w want, alone bool) {
-	dir := e.Mode&unix.S_IFMT == unix.S_IFDIR
-	large := e.Mode&unix.S_IFMT == unix.S_IFREG && (e.Size > op.RegionSize || e.Sparse)
-	alone = large || !dir && e.Links > 1
 	switch {
 	case t.whole:
-		return want{whole: true}, alone || dir || fresh
+		return want{whole: true}, !simple(e) || e.Mode&unix.S_IFMT == unix.S_IFDIR || fresh
 	case t.scope == region.Children:
-		return want{data: []span{{0, region.End}}}, alone
+		return want{data: []span{{0, region.End}}}, !simple(e)
 	}
-	return small, alone
+	return small, !simple(e)
 }
 
 // small is what is wanted of a file of which no more was marked than its first
 // region. What lies behind that is hole, or was marked when it was written.
 var small = want{data: []span{{0, op.RegionSize}}, holes: true}
 
-// A survey is made of this many children at most, under one hold of all of them.
-const maxSurvey = 128
-
-// survey sends digests of children of a directory, which t is about.
-func (r *resync) survey(ctx context.Context, t task, names []string) error {
-	dir := t.path
-	ahead := names[:min(maxSurvey, len(names))]
-	r.log.cfg.Tree.ReadAhead(dir, ahead)
-	for len(names) > 0 {
-		some := ahead
-		names = names[len(some):]
-		ahead = names[:min(maxSurvey, len(names))]
-		if err := r.room(ctx); err != nil {
-			return err
-		}
-		r.log.cfg.Tree.ReadAhead(dir, ahead)
-		var read int64
-		err := r.log.source.HoldNames(dir, some, func() error {
-			o, n, err := r.surveyed(t, some)
-			if err != nil || len(o.Names) == 0 {
-				return err
+// survey sends digests of children of a directory, which t is about. What has
+// become one to be looked at alone is made pending.
+func (r *resync) survey(ctx context.Context, t task, children []tree.Entry) error {
+	return survey{
+		log: r.log, dir: t.path, room: r.room, send: r.send,
+		alone: func(path string, e tree.Entry) bool {
+			w, alone := t.child(e, r.p.fresh)
+			if alone {
+				r.want(w, path)
 			}
-			read = n
-			return r.send(o)
-		})
-		if err != nil && !moved(err) {
-			return err
-		}
-		r.did(read, read)
-	}
-	return nil
-}
-
-// surveyed returns the op that compares children of a directory, and how many
-// bytes of files it is about. It leaves out those that have gone since they were
-// listed. What has become one to be looked at alone is made pending.
-func (r *resync) surveyed(t task, names []string) (*op.Op, int64, error) {
-	o := &op.Op{Kind: op.Survey, Path: t.path}
-	var size int64
-	for _, name := range names {
-		path := op.JoinPath(t.path, name)
-		st, err := r.log.cfg.Tree.Stat(path)
-		if err != nil {
-			if moved(err) {
-				continue
-			}
-			return nil, 0, err
-		}
-		if w, alone := t.child(tree.EntryOf(name, &st), r.p.fresh); alone {
-			r.want(w, path)
-			continue
-		}
-		if st.Mode&unix.S_IFMT == unix.S_IFREG {
-			size += min(st.Size, op.RegionSize)
-		}
-		o.Names = append(o.Names, name)
-	}
-	var err error
-	o.Data, err = r.log.cfg.Tree.Survey(t.path, o.Names)
-	return o, size, err
+			return alone
+		},
+		read: func(_ context.Context, _, bytes int64) error {
+			r.did(bytes, bytes)
+			return nil
+		},
+	}.run(ctx, children)
 }

@@ -5,46 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/mirror/region"
-	"github.com/standbyfs/standbyfs/wire"
+	"golang.org/x/sys/unix"
 )
-
-// maxDifferences bounds what is kept of one replica's differences.
-const maxDifferences = 10_000
-
-// verifying collects one mirror's differences. The log's mu guards it.
-type verifying struct {
-	differences []string
-	more        int // beyond maxDifferences
-	suspects    suspects
-	gone        string // why the mirror is not compared to the end
-}
-
-func (v *verifying) add(r wire.Report) {
-	if len(v.differences) == maxDifferences {
-		v.more++
-		return
-	}
-	v.differences = append(v.differences, fmt.Sprintf("%q: %s", r.Path, r.What))
-	path := string(r.Path2)
-	if path == "" {
-		path = string(r.Path)
-	}
-	s := v.suspects.add(path, r.Regions)
-	if other := string(r.Path); other != path && len(r.Regions) == 0 && !op.Within(path, other) {
-		s.with[other] = true
-	}
-}
-
-func (v *verifying) lost(why string) {
-	if v.gone == "" {
-		v.gone = why
-	}
-}
 
 // Verify compares every connected, level mirror with the primary while writes
 // go on. Each comparison is an op, so it happens at one exact position on both
@@ -69,7 +37,7 @@ func (l *Log) Verify(ctx context.Context, versions bool) (*VerifyReport, error) 
 	if err := v.walk(ctx, op.Root); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	if err := v.wait(ctx, func(p *peer) bool { return p.applied >= min(v.last, p.sent) && p.cursor > v.last }); err != nil {
+	if err := v.lookAgain(ctx); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	report := v.result()
@@ -91,6 +59,7 @@ type verify struct {
 	report *VerifyReport         // Files and Bytes are guarded by log.mu
 	gauge  Gauge                 // guarded by log.mu
 	groups map[tree.Inode]string // one name of each file that has several
+	again  bool                  // all was looked at: see lookAgain
 }
 
 // begin chooses the mirrors.
@@ -142,7 +111,7 @@ func (v *verify) send(o *op.Op) error {
 
 // walk compares path and all below it.
 func (v *verify) walk(ctx context.Context, path string) error {
-	if err := v.wait(ctx, (*peer).roomy); err != nil {
+	if err := v.room(ctx); err != nil {
 		return err
 	}
 	var s surface
@@ -173,12 +142,77 @@ func (v *verify) walk(ctx context.Context, path string) error {
 	case s.file:
 		return v.content(ctx, path, s.put.Attr.Size)
 	}
-	for _, e := range s.names {
-		if err := v.walk(ctx, op.JoinPath(path, e.Name)); err != nil {
+	return v.children(ctx, path, s.names)
+}
+
+// children compares those of a directory, and all below them.
+func (v *verify) children(ctx context.Context, dir string, all []tree.Entry) error {
+	var alone []string
+	isAlone := func(path string, e tree.Entry) bool {
+		if simple(e) && e.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return false
+		}
+		alone = append(alone, path)
+		return true
+	}
+	rest := slices.DeleteFunc(all, func(e tree.Entry) bool { return isAlone(op.JoinPath(dir, e.Name), e) })
+	err := survey{
+		log: v.log, dir: dir, cold: true, alone: isAlone, room: v.room, send: v.send,
+		read: func(ctx context.Context, files, bytes int64) error {
+			v.counted(files, bytes)
+			return v.log.verifyPace.take(ctx, files*op.RegionSize)
+		},
+	}.run(ctx, rest)
+	if err != nil {
+		return fmt.Errorf("%q: %w", dir, err)
+	}
+	for _, path := range alone {
+		if err := v.walk(ctx, path); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// counted adds to what was compared.
+func (v *verify) counted(files, bytes int64) {
+	if v.again {
+		return
+	}
+	v.log.mu.Lock()
+	defer v.log.mu.Unlock()
+	v.report.Files += uint64(files)
+	v.report.Bytes += uint64(bytes)
+}
+
+// room waits until the mirrors have compared most of what was sent.
+func (v *verify) room(ctx context.Context) error { return v.wait(ctx, (*peer).roomy) }
+
+// lookAgain waits for all answers and looks alone at what surveys found to
+// differ, to say how. It did differ, whatever became of it since.
+func (v *verify) lookAgain(ctx context.Context) error {
+	v.again = true
+	for {
+		if err := v.wait(ctx, func(p *peer) bool { return p.applied >= min(v.last, p.sent) && p.cursor > v.last }); err != nil {
+			return err
+		}
+		var paths []string
+		v.log.mu.Lock()
+		for _, p := range v.log.peers {
+			paths = append(paths, p.verify.surveyed[p.verify.looked:]...)
+			p.verify.looked = len(p.verify.surveyed)
+		}
+		v.log.mu.Unlock()
+		if len(paths) == 0 {
+			return nil
+		}
+		slices.Sort(paths)
+		for _, path := range slices.Compact(paths) {
+			if err := v.walk(ctx, path); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // links compares that names of one file are names of one file there, and reports
@@ -201,11 +235,9 @@ func (v *verify) links(path string, s *surface) (known bool, err error) {
 
 // content compares a file's data, size bytes when it was looked at.
 func (v *verify) content(ctx context.Context, path string, size int64) error {
-	v.log.mu.Lock()
-	v.report.Files++
-	v.log.mu.Unlock()
+	v.counted(1, 0)
 	for off := int64(0); ; {
-		if err := v.wait(ctx, (*peer).roomy); err != nil {
+		if err := v.room(ctx); err != nil {
 			return err
 		}
 		from := off
@@ -220,9 +252,7 @@ func (v *verify) content(ctx context.Context, path string, size int64) error {
 			return fmt.Errorf("%q: %w", path, err)
 		}
 		n := off - from
-		v.log.mu.Lock()
-		v.report.Bytes += uint64(max(0, min(off, size)-from))
-		v.log.mu.Unlock()
+		v.counted(0, max(0, min(off, size)-from))
 		if n <= v.log.stride() { // not a hole, which costs nothing
 			if err := v.log.verifyPace.take(ctx, n); err != nil {
 				return err
@@ -314,6 +344,7 @@ func (v *verify) result() *VerifyReport {
 	defer v.log.mu.Unlock()
 	v.report.LSN, v.report.Replicas = v.last, 1+len(v.log.peers)
 	for _, p := range v.log.peers {
+		p.verify.explain()
 		r := PeerVerify{Name: p.name, Node: p.node, Checked: p.verify.gone == "", Reason: p.verify.gone, Differences: p.verify.differences}
 		if p.verify.more > 0 {
 			r.Differences = append(r.Differences, fmt.Sprintf("and %d more", p.verify.more))

@@ -59,6 +59,10 @@
 // is looked at: where the mirror had to make it anew it reports that, and gets
 // all of it.
 //
+// A verify sends the same ops with the flag Compare to mirrors that are level. They
+// change nothing, read files past what they have in memory, and report what differs:
+// of a Survey the names, of all else each difference in words.
+//
 // A View (view.go) is a call: a primary that compares replicas, or mends its own,
 // asks what a node has at a path. Ops in it are frames with position zero.
 //

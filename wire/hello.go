@@ -10,8 +10,8 @@ import (
 
 // Protocol is the version spoken here, MinProtocol the oldest one understood.
 const (
-	Protocol    = 3
-	MinProtocol = 3
+	Protocol    = 4
+	MinProtocol = 4
 )
 
 // Hello opens a session: the primary says who it is and what it can resume.

@@ -226,9 +226,11 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 	switch {
 	case o.Kind == op.Expel || o.Kind == op.Join:
 		return a.membership(lsn, o)
+	case o.Kind == op.Survey:
+		err = a.survey(lsn, o)
 	case o.Flags&op.Compare != 0:
 		err = a.compare(lsn, o)
-	case o.Kind == op.Check || o.Kind == op.Survey:
+	case o.Kind == op.Check:
 		err = a.check(lsn, o)
 	case o.Kind == op.Fsync && o.Attr.Valid == 0: // changes nothing
 	default:
@@ -297,20 +299,27 @@ func (a *applier) mix() error {
 	return nil
 }
 
+// survey compares many small objects at once, for a resync or a verify, which
+// then looks at each that differs. In a verify that is also how to find out which
+// of them cannot be compared.
+func (a *applier) survey(lsn op.LSN, o *op.Op) error {
+	names, err := a.tree.CheckSurvey(o)
+	if err != nil && o.Flags&op.Compare != 0 && !tree.DiskFault(err) {
+		names, err = o.Names, nil
+	}
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	r := wire.Report{LSN: lsn, Kind: wire.ReportNames, Path: []byte(o.Path)}
+	for _, name := range names {
+		r.Names = append(r.Names, []byte(name))
+	}
+	return a.acks.report(r)
+}
+
 // check compares what the op describes with what is here, for a resync. Putting
 // it right is the primary's to send.
 func (a *applier) check(lsn op.LSN, o *op.Op) error {
-	if o.Kind == op.Survey {
-		names, err := a.tree.CheckSurvey(o)
-		if err != nil || len(names) == 0 {
-			return err
-		}
-		r := wire.Report{LSN: lsn, Kind: wire.ReportNames, Path: []byte(o.Path)}
-		for _, name := range names {
-			r.Names = append(r.Names, []byte(name))
-		}
-		return a.acks.report(r)
-	}
 	regions, err := a.tree.Check(o)
 	if err == nil {
 		a.compared(o, regions)

@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/fs/tree"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -198,6 +200,45 @@ func TestCheckReportsRegions(t *testing.T) {
 	_, reports = p.applied(p.send(check))
 	if len(reports) != 1 || reports[0].Kind != wire.ReportDifference || reports[0].What == "" {
 		t.Errorf("compared: %+v", reports)
+	}
+}
+
+// A survey is answered by names, in a verify even where nothing can be compared:
+// the primary then looks at each.
+func TestSurveyReportsNames(t *testing.T) {
+	g := newRig(t)
+	p := g.start(hello(), false)
+	p.applied(p.send(create("f"), write("f", 0, "x"), create("g")))
+	names := []string{"f", "g"}
+	digests, err := g.tree.Survey(op.Root, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := slices.Clone(digests)
+	one[tree.SurveySize] ^= 1
+	for _, c := range []struct {
+		name  string
+		flags op.Flags
+		data  []byte
+		kind  string
+		names string
+	}{
+		{"equal", 0, digests, "", ""},
+		{"one that differs", 0, one, wire.ReportNames, "g"},
+		{"what is no survey", 0, digests[1:], wire.ReportSuspect, ""},
+		{"equal, in a verify", op.Compare, digests, "", ""},
+		{"one that differs, in a verify", op.Compare, one, wire.ReportNames, "g"},
+		{"what is no survey, in a verify", op.Compare, digests[1:], wire.ReportNames, "f g"},
+	} {
+		_, reports := p.applied(p.send(&op.Op{Kind: op.Survey, Flags: c.flags, Path: op.Root, Names: names, Data: c.data}))
+		var kind, got string
+		for _, r := range reports {
+			kind += r.Kind
+			got += string(bytes.Join(r.Names, []byte(" ")))
+		}
+		if kind != c.kind || got != c.names {
+			t.Errorf("%s: %+v", c.name, reports)
+		}
 	}
 }
 

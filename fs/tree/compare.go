@@ -53,13 +53,6 @@ func (t *Tree) Compare(o *op.Op) ([]Difference, error) {
 		return t.compareNames(o)
 	case op.Check:
 		return t.compareData(o)
-	case op.Survey:
-		names, err := t.CheckSurvey(o)
-		var all []Difference
-		for _, name := range names {
-			all = append(all, about(op.JoinPath(o.Path, name), []string{"is different"})...)
-		}
-		return all, err
 	}
 	return nil, fmt.Errorf("compare %s: %w", o.Kind, unix.EINVAL)
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"slices"
 
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/zeebo/xxh3"
@@ -84,7 +84,8 @@ func (t *Tree) child(path string, buf []byte) (digest [SurveySize]byte, err erro
 }
 
 // CheckSurvey compares the children that o, of kind Survey, has digests of with
-// what is here, and returns the names of those that differ.
+// what is here, and returns the names of those that differ. With op.Compare it
+// reads the disk, as Compare does.
 func (t *Tree) CheckSurvey(o *op.Op) ([]string, error) {
 	if err := checkPaths(o); err != nil {
 		return nil, err
@@ -95,6 +96,11 @@ func (t *Tree) CheckSurvey(o *op.Op) ([]string, error) {
 	for _, name := range o.Names {
 		if path := op.JoinPath(o.Path, name); op.CheckPath(path) != nil {
 			return nil, fmt.Errorf("survey of %q: %q is no name: %w", o.Path, name, unix.EINVAL)
+		}
+	}
+	if o.Flags&op.Compare != 0 {
+		if err := t.ReadAhead(o.Path, o.Names, true); err != nil {
+			return nil, err
 		}
 	}
 	have, err := t.Survey(o.Path, o.Names)
@@ -110,23 +116,49 @@ func (t *Tree) CheckSurvey(o *op.Op) ([]string, error) {
 	return differ, nil
 }
 
-// ReadAhead brings into memory what Survey reads of these children. It is no
-// more than a hint: errors are those of who reads then.
-func (t *Tree) ReadAhead(dir string, names []string) {
+// ReadAhead brings into memory what Survey reads of these children, several at a
+// time. With cold it comes from the disk, as by Cold, and only then there are
+// errors: what is just a hint may fail.
+func (t *Tree) ReadAhead(dir string, names []string, cold bool) error {
 	t.Waits()
 	var all errgroup.Group
 	all.SetLimit(surveyors)
-	for _, name := range names {
+	for some := range slices.Chunk(names, max(1, (len(names)+surveyors-1)/surveyors)) {
 		all.Go(func() error {
-			fd, _, err := t.openRegular(op.JoinPath(dir, name), unix.O_RDONLY|unix.O_NOATIME)
-			if err != nil {
-				return nil
+			for _, name := range some {
+				err := t.readAhead(op.JoinPath(dir, name), cold)
+				if err != nil && cold && !missing(err) && !errors.Is(err, unix.ENXIO) {
+					return err
+				}
 			}
-			f := os.NewFile(uintptr(fd), name)
-			defer f.Close()
-			return unix.Fadvise(fd, 0, op.RegionSize, unix.FADV_WILLNEED)
+			return nil
 		})
 	}
-	// Nothing waits for what it hints at.
-	_ = all.Wait()
+	return all.Wait()
+}
+
+func (t *Tree) readAhead(path string, cold bool) error {
+	fd, size, err := t.openRegular(path, unix.O_RDONLY|unix.O_NOATIME)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return advise(fd, path, 0, min(size, op.RegionSize), cold)
+}
+
+// advise has the kernel begin to read [off, off+n) of a file, and before, with
+// cold, forget what it has in memory that is not newer than the disk.
+func advise(fd int, path string, off, n int64, cold bool) error {
+	if n <= 0 {
+		return nil // 0 would mean up to the end
+	}
+	if cold {
+		if err := unix.Fadvise(fd, off, n, unix.FADV_DONTNEED); err != nil {
+			return pathError("drop from memory", path, err)
+		}
+	}
+	if err := unix.Fadvise(fd, off, n, unix.FADV_WILLNEED); err != nil {
+		return pathError("read ahead", path, err)
+	}
+	return nil
 }

@@ -16,15 +16,7 @@ func (t *Tree) Cold(path string, off, n int64) error {
 		return err
 	}
 	defer f.Close()
-	if n = min(n, size-off); n <= 0 {
-		return nil // 0 would mean up to the end
-	}
-	for _, advice := range []int{unix.FADV_DONTNEED, unix.FADV_WILLNEED} {
-		if err := unix.Fadvise(int(f.Fd()), off, n, advice); err != nil {
-			return pathError("drop from memory", path, err)
-		}
-	}
-	return nil
+	return advise(int(f.Fd()), path, off, min(n, size-off), true)
 }
 
 // View is what is at a path, for comparing it with what others have there.

@@ -178,21 +178,25 @@ func TestRot(t *testing.T) {
 	for i := range content {
 		content[i] = byte(r.Uint32())
 	}
-	mustWrite(t, c.Primary, "file", string(content))
+	mustWrite(t, c.Primary, "file", string(content[:290_000]))
+	mustWrite(t, c.Primary, "small", string(content[290_000:]))
 	want := digest(t, c.Primary.Mountpoint)
 	for _, victim := range []*harness.Node{c.Primary, c.Mirrors[0]} {
-		file := victim.InReplica("file")
+		file, small := victim.InReplica("file"), victim.InReplica("small")
 		whole := func(when string) {
 			t.Helper()
-			if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, content) {
-				t.Fatalf("%s %s does not hold what was written (%v)", when, file, err)
+			for path, want := range map[string][]byte{file: content[:290_000], small: content[290_000:]} {
+				if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+					t.Fatalf("%s %s does not hold what was written (%v)", when, path, err)
+				}
 			}
 		}
 		whole("before")
 		c.Disks[victim.Name].Rot(content[100_000:100_100])
+		c.Disks[victim.Name].Rot(content[291_000:291_100])
 		whole("while memory hides it")
 		r := harness.Command(t, "verify", c.Primary.Replica)
-		says(t, r.Stdout, `"file": content differs in bytes 65536-131071`)
+		says(t, r.Stdout, `"file": content differs in bytes 65536-131071`, `"small": content differs in bytes 0-65535`)
 		if r.Code != 1 {
 			t.Errorf("verify: exit code %d", r.Code)
 		}
@@ -200,13 +204,15 @@ func TestRot(t *testing.T) {
 		if r.Code != 0 {
 			t.Errorf("repair: exit code %d, %s", r.Code, r.Stderr)
 		}
-		f, err := os.Open(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close())
-		if err != nil {
-			t.Fatal(err)
+		for _, path := range []string{file, small} {
+			f, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close())
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 		whole("after the repair")
 		repaired(t, c, want)
