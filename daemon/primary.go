@@ -121,7 +121,7 @@ func (r *reign) committer(t term) (fs.Committer, error) {
 	s, cfg := n.store.Get(), n.cfg.Mirror.config(t.peers)
 	cfg.Line, cfg.Volume, cfg.Self, cfg.Name, cfg.Set = t.line, s.Volume, s.Node, s.Name, t.set
 	cfg.Follows = t.follows
-	cfg.Regions = n.store.Regions()
+	cfg.Regions, cfg.Meetings = n.store.Regions(), n.store
 	cfg.Tree, cfg.Register, cfg.Software, cfg.Logger, cfg.Event = n.tree, r, n.software(), n.log, n.event
 	cfg.Dial = func(ctx context.Context, addr string) (*wire.Session, error) {
 		return n.dial(ctx, addr, wire.LaneOps)

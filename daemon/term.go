@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -95,7 +96,9 @@ func (n *node) moveBorder() (moved bool, err error) {
 // from it. Without peers there is nobody to expel later: the set ends here,
 // durably and before anything is acknowledged alone.
 func (t *term) enter(s *state.State, m Mirroring) {
-	s.Incarnation++
+	var step [4]byte
+	rand.Read(step[:]) // never fails
+	s.Incarnation += 1 + uint64(binary.LittleEndian.Uint32(step[:]))
 	t.line = op.Line{Epoch: s.Epoch, Incarnation: s.Incarnation}
 	if len(t.peers) == 0 {
 		s.Set = nil

@@ -63,6 +63,15 @@ type Register interface {
 	Decide(ctx context.Context, set []op.NodeID, joined op.NodeID) error
 }
 
+// Meetings numbers the meetings with mirrors, by which one is found out whose state
+// was restored from a backup, or is a copy.
+type Meetings interface {
+	// Met returns the number of the last meeting; 0: there was none.
+	Met(n op.NodeID) uint64
+	// Meet records a number.
+	Meet(n op.NodeID, number uint64) error
+}
+
 // Source is the file system whose ops are mirrored, as repair needs it.
 type Source interface {
 	// Hold runs fn while no change of the object at path can be ordered: not of
@@ -120,6 +129,8 @@ type Config struct {
 	// Regions is what the node knows of its hot and its mirrors' stale regions.
 	// Without it each repair compares everything.
 	Regions *region.Store
+	// Meetings may be nil: then nobody is found out.
+	Meetings Meetings
 	// CheckpointEvery is the time between two looks for regions that need not be
 	// compared any more.
 	CheckpointEvery time.Duration

@@ -31,7 +31,7 @@ func (p *peer) talk(session, log context.Context, s *wire.Session, out <-chan []
 				return fmt.Errorf("%w for %v", errSilent, silent.Round(time.Millisecond))
 			}
 			var err error
-			if message, err = wire.AppendMessage(nil, wire.KindHeartbeat, wire.Heartbeat{Sent: time.Now()}); err != nil {
+			if message, err = wire.AppendMessage(nil, wire.KindHeartbeat, wire.Heartbeat{Sent: time.Now(), Met: l.met(p.node)}); err != nil {
 				return err
 			}
 		case <-session.Done():
@@ -79,6 +79,11 @@ func (p *peer) listen(r *wire.Reader) error {
 		l.mu.Unlock()
 		switch h.Kind {
 		case wire.KindHeartbeat:
+			var beat wire.Heartbeat
+			if err := wire.DecodeMessage(payload, &beat); err != nil {
+				return err
+			}
+			p.meeting(p.node, beat.Met)
 		case wire.KindPrepared:
 			var m wire.Prepared
 			if err := wire.DecodeMessage(payload, &m); err != nil {

@@ -40,9 +40,15 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 	if err := p.meet(&a); err != nil {
 		return err
 	}
-	resume := a.Resume != nil && a.Resume.Line == l.cfg.Line && p.resumeAt(a.Resume.LSN)
+	restored, err := p.compareNotes(&a)
+	if err != nil {
+		return err
+	}
+	resume := !restored && a.Resume != nil && a.Resume.Line == l.cfg.Line && p.resumeAt(a.Resume.LSN)
 	why := ""
 	switch {
+	case restored:
+		why = "its state is older than it was"
 	case !resume:
 		why = "it came back without its session"
 	case !a.InSync:
@@ -58,13 +64,14 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 	if !resume {
 		p.startOver(&a)
 	}
-	if err := tell(control, wire.KindBegin, wire.Begin{Resume: resume, Policy: l.policy()}); err != nil {
+	if err := tell(control, wire.KindBegin, wire.Begin{Resume: resume, Met: l.met(a.Node), Whole: restored, Policy: l.policy()}); err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
 	var begun wire.Begun
 	if err := hear(r, wire.KindBegun, &begun); err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
+	p.meeting(a.Node, begun.Met)
 	if !resume && a.Knows {
 		if err := p.hearRegions(r); err != nil {
 			return fmt.Errorf("hello: %w", err)

@@ -16,6 +16,7 @@
 // One mirror:
 //
 //	peer.go     one goroutine per mirror: dial, stream, listen
+//	meeting.go  whether either has gone back to an older state
 //	hello.go    where its stream begins; control.go the messages beside it
 //	repair.go   bringing it level, having it join, and again
 //	resync.go   one resync, in the mirror's own op stream; pause.go holding it up

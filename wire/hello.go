@@ -38,6 +38,7 @@ type Answer struct {
 	Node     op.NodeID    `json:"node"`
 	Name     string       `json:"name"`
 	Epoch    op.Epoch     `json:"epoch"` // the highest it has seen
+	Met      uint64       `json:"met"`   // the number of its last meeting with this primary
 	InSync   bool         `json:"in_sync"`
 	Fresh    bool         `json:"fresh"`            // it belongs to no volume yet
 	Knows    bool         `json:"knows"`            // it has a map of the primary: unless it resumes, Regions follow Begun
@@ -71,12 +72,20 @@ func (r *Refusal) Error() string { return r.Message }
 // Begin ends the primary's side of hello. Where Resume is false, any expulsion
 // of this mirror is durable already (RULES.md 7, HelloExpels).
 type Begin struct {
-	Resume bool   `json:"resume"` // the log goes on behind Answer.Resume; otherwise at Hello.Next or later
+	Resume bool `json:"resume"` // the log goes on behind Answer.Resume; otherwise at Hello.Next or later
+	// Met is the number of the last meeting that the primary has recorded. Whole: the
+	// mirror has recorded less, so its state is a backup's or a copy. It takes down that
+	// every other node is to be compared in full.
+	Met    uint64 `json:"met"`
+	Whole  bool   `json:"whole"`
 	Policy Policy `json:"policy"`
 }
 
-// Begun says that the mirror has recorded what RULES.md 7 wants.
-type Begun struct{}
+// Begun says that the mirror has recorded what RULES.md 7 wants, and the number of
+// this meeting.
+type Begun struct {
+	Met uint64 `json:"met"`
+}
 
 // Regions are a mirror's half of what a resync has to compare: its hot set and
 // its map of the primary.
@@ -159,6 +168,7 @@ type Report struct {
 // Heartbeat is a sign of life, in both directions.
 type Heartbeat struct {
 	Sent time.Time `json:"sent"` // by the sender's clock; for people
+	Met  uint64    `json:"met"`  // the number of this meeting, as the sender has recorded it
 }
 
 // PrepareJoin asks a level mirror to be strict from now on and to sync its

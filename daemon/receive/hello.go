@@ -9,6 +9,7 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -44,7 +45,7 @@ func (s *session) greet(ctx context.Context) error {
 		_ = s.control.send(wire.KindGoodbye, wire.Goodbye{Reason: err.Error()}) // a courtesy
 		return fmt.Errorf("begin with %s: %w", s.hello.Name, err)
 	}
-	if err := s.control.send(wire.KindBegun, wire.Begun{}); err != nil {
+	if err := s.control.send(wire.KindBegun, wire.Begun{Met: s.r.cfg.Store.Met(s.hello.Node)}); err != nil {
 		return fmt.Errorf("answer %s: %w", s.hello.Name, err)
 	}
 	if !begin.Resume && answer.Knows {
@@ -60,7 +61,7 @@ func (s *session) answer(level *progress, refusal *wire.Refusal) *wire.Answer {
 	a := &wire.Answer{
 		Refusal: refusal, Protocol: wire.Protocol,
 		Volume: st.Volume, Node: st.Node, Name: s.r.name(), Epoch: st.Epoch,
-		InSync: st.InSync, Fresh: st.Volume == "" && !st.Adopts,
+		Met: st.Met[s.hello.Node], InSync: st.InSync, Fresh: st.Volume == "" && !st.Adopts,
 		Knows: s.r.cfg.Store.Regions().Known(s.hello.Node),
 	}
 	if at := s.resume(level, &st); refusal == nil && at != nil {
@@ -77,6 +78,11 @@ func (s *session) begin(ctx context.Context, level *progress, b *wire.Begin) err
 	from := s.resume(level, &st)
 	if b.Resume && from == nil {
 		return protocolError("it resumes a session that was not offered")
+	}
+	if b.Whole {
+		if err := r.distrust(); err != nil {
+			return err
+		}
 	}
 	was, err := s.record(b)
 	if err != nil {
@@ -121,6 +127,19 @@ func (s *session) begin(ctx context.Context, level *progress, b *wire.Begin) err
 	return nil
 }
 
+// distrust takes down that this node's records say too little of any other node: it
+// has gone back to an older state.
+func (r *Receiver) distrust() error {
+	regions := r.cfg.Store.Regions()
+	for _, n := range regions.Nodes() {
+		if err := regions.Lacks(n, []region.Mark{region.Everything}); err != nil {
+			return err
+		}
+	}
+	r.event("restored", "this node's state is older than its primary knows it, so it was restored from a backup or is a copy: it is compared in full")
+	return nil
+}
+
 // record takes down what has to be durable before the first frame. For a resync
 // that is one transaction: the epoch, 'not in sync' and what goes with them
 // (RULES.md 7, EpochPersist, MemberFirst, ArchiveDurable). It returns whether this
@@ -136,6 +155,7 @@ func (s *session) record(b *wire.Begin) (was bool, err error) {
 		st.Policy, st.Set = b.Policy, b.Policy.Set
 		st.PrimaryName, st.PrimaryHeard = h.Name, time.Now().UTC()
 		st.Stopped = nil
+		st.Meet(h.Node, b.Met+1)
 		if b.Resume {
 			// It is known now; the entry itself comes in the stream.
 			if st.InSync && !slices.Contains(b.Policy.Set, st.Node) {

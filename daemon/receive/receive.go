@@ -200,7 +200,7 @@ func (r *Receiver) release(s *session) {
 	r.mu.Unlock()
 	close(s.done)
 	if s.applier != nil {
-		s.noteHeard()
+		s.noteHeard(false)
 		r.cfg.Changed()
 	}
 }

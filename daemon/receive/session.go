@@ -30,6 +30,7 @@ type session struct {
 	wire    *wire.Session
 	g       *errgroup.Group
 	heard   *lifeSign
+	met     atomic.Uint64 // the number of this meeting that the primary has recorded; 0: not heard
 	control *control
 
 	hello   wire.Hello    // set before admit
@@ -70,9 +71,7 @@ func (s *session) listen() error {
 		}
 		switch kind {
 		case wire.KindHeartbeat:
-			// Answered, since the primary may be configured to expect signs of
-			// life more often than this node gives them by itself.
-			err = s.control.send(wire.KindHeartbeat, wire.Heartbeat{Sent: time.Now()})
+			err = s.sign(payload)
 		case wire.KindPolicy:
 			err = s.policy(payload)
 		case wire.KindPrepareJoin:
@@ -94,6 +93,21 @@ func (s *session) listen() error {
 			return err
 		}
 	}
+}
+
+// sign takes a sign of life. It is answered, since the primary may be configured to
+// expect them more often than this node gives them by itself.
+func (s *session) sign(payload []byte) error {
+	var beat wire.Heartbeat
+	if err := wire.DecodeMessage(payload, &beat); err != nil {
+		return err
+	}
+	s.met.Store(beat.Met)
+	return s.giveSign()
+}
+
+func (s *session) giveSign() error {
+	return s.control.send(wire.KindHeartbeat, wire.Heartbeat{Sent: time.Now(), Met: s.r.cfg.Store.Met(s.hello.Node)})
 }
 
 // policy records what the primary says of itself. The set that counts on a
@@ -135,12 +149,12 @@ func (s *session) beat(ctx context.Context) error {
 		if silent := time.Since(s.heard.last()); silent > patience {
 			return fmt.Errorf("%s has been silent for %v", s.hello.Name, silent.Round(time.Millisecond))
 		}
-		if err := s.control.send(wire.KindHeartbeat, wire.Heartbeat{Sent: time.Now()}); err != nil {
+		if err := s.giveSign(); err != nil {
 			return fmt.Errorf("heartbeat to %s: %w", s.hello.Name, err)
 		}
 		if time.Since(noted) > time.Minute {
 			noted = time.Now()
-			s.noteHeard()
+			s.noteHeard(true)
 		}
 	}
 }
@@ -184,11 +198,14 @@ func (s *session) end(why error) {
 }
 
 // noteHeard records when the primary was last heard, for a promotion after this
-// process is gone.
-func (s *session) noteHeard() {
+// process is gone. meets: it counts as another meeting.
+func (s *session) noteHeard(meets bool) {
 	strict := s.applier.progress().strict
 	if err := s.r.cfg.Store.Update(func(st *state.State) error {
 		st.PrimaryHeard = s.heard.last().UTC()
+		if met := s.met.Load(); meets && met > 0 {
+			st.Meet(s.hello.Node, met+1)
+		}
 		if strict && !st.Mixed {
 			st.AsOf = st.PrimaryHeard
 		}

@@ -10,6 +10,7 @@
 //	guarded.go  a file that goes bad while it is in use
 //	events.go   what has happened to the node
 //	doubt.go    a replica whose disk has failed
+//	meeting.go  how often it has met others: whether it or they have gone back
 //	lock.go     that the node alone uses its replica, and that it is the right one
 //	reset.go    beginning anew
 //
@@ -54,7 +55,8 @@ type State struct {
 	// then on until the node has joined, what a resync overwrites here may be
 	// the only copy (RULES.md 7, ArchiveDurable).
 	ArchiveUntilJoined bool `json:"archive_until_joined"`
-	// Incarnation counts this node's starts as a primary (RULES.md 11, NewLine).
+	// Incarnation grows with each start as a primary, by a step that is drawn: copies
+	// of a state must not begin the same line (RULES.md 11, NewLine).
 	Incarnation uint64 `json:"incarnation"`
 
 	Policy       wire.Policy `json:"policy"`        // as last heard, or set on the primary
@@ -86,6 +88,9 @@ type State struct {
 	// Doubted says that the disk has failed, so that the page cache may show of
 	// hot regions what the disk does not have (doubt.go).
 	Doubted bool `json:"doubted,omitempty"`
+
+	// Met numbers the meetings with other nodes (meeting.go).
+	Met map[op.NodeID]uint64 `json:"met,omitempty"`
 
 	// Stopped is where a clean stop left the node. It is gone before the replica
 	// changes again.

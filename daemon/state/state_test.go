@@ -45,7 +45,7 @@ func fill(s *State) error {
 		Policy:      wire.Policy{MinInSync: 1, OnShortage: "block", Set: []op.NodeID{7}, Members: []wire.Member{{Node: 7, Name: "b", Addr: "h:1", Mode: "sync"}}},
 		PrimaryName: "a", PrimaryHeard: time.Unix(7, 6).UTC(), ReplicaIno: 2, ReplicaBorn: time.Unix(5, 4).UTC(),
 		Stopped: &Stopped{Line: op.Line{Incarnation: 1}, LSN: 4, Offset: 5, Commit: 3, Strict: true, Member: true},
-		Paused:  []string{"h:1"}, Doubted: true, Adopts: true,
+		Paused:  []string{"h:1"}, Doubted: true, Adopts: true, Met: map[op.NodeID]uint64{7: 8},
 		LastVerify: &LastVerify{Ended: time.Unix(3, 2).UTC(), Files: 1, Bytes: 2, Peers: []VerifiedPeer{{Name: "b", Reason: "r", Differences: 4, First: "f"}}},
 		Mixed:      true, AsOf: time.Unix(3, 2).UTC(), NotKept: "n",
 		Kept:     &Kept{AsOf: time.Unix(3, 1).UTC(), Made: time.Unix(4, 1).UTC(), Objects: 5},
