@@ -50,12 +50,23 @@ func (l *Log) crowded(far func(*peer) bool) bool {
 // far reports whether changes wait for this mirror to come nearer: at half a
 // ring, or a writer that never stops would push it off the ring. The caller
 // holds mu.
-func (p *peer) far() bool { return p.lag() > p.bound }
+func (p *peer) far() bool { return p.behind() > p.bound }
 
 // farther reports whether repairs wait as well. They have a part of the ring
 // that writers leave free, or these would keep them from ever going on.
 func (p *peer) farther() bool {
-	return p.lag() > uint64(p.log.cfg.RingBytes/2+p.log.window())
+	return p.behind() > uint64(p.log.cfg.RingBytes/2+p.log.window())
+}
+
+// behind is how far behind a mirror is: its lag, where an op counts as a KiB at
+// least. To apply one takes about as long, and half a ring of the smallest would
+// take longer than a barrier behind them has (ack_timeout). The caller holds mu.
+func (p *peer) behind() uint64 {
+	lag := p.lag()
+	if lag == 0 {
+		return 0
+	}
+	return max(lag, uint64(p.log.ring.next-1-p.applied)<<10)
 }
 
 // approach has a mirror come near, however fast somebody writes: from now on
@@ -64,7 +75,7 @@ func (p *peer) farther() bool {
 func (p *peer) approach() { p.nearing = true }
 
 // near reports whether it has. The caller holds mu.
-func (p *peer) near() bool { return p.lag() <= 2*p.log.nearBy() }
+func (p *peer) near() bool { return p.behind() <= 2*p.log.nearBy() }
 
 // leeway ends that, or begins anew. The caller holds mu.
 func (p *peer) leeway() { p.nearing, p.bound = false, uint64(p.log.cfg.RingBytes/2) }
