@@ -96,11 +96,10 @@ func (f *front) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 		}
 		return 0, status(err)
 	}
-	acks := []op.Ack{ack}
 	if barrier {
-		acks = append(acks, f.sync(h, in.Flags&unix.O_SYNC != unix.O_SYNC, ack))
+		ack = f.sync(h, in.Flags&unix.O_SYNC != unix.O_SYNC, ack)
 	}
-	return uint32(len(o.Data)), f.after(&in.InHeader, nil, nil, acks...)
+	return uint32(len(o.Data)), f.after(&in.InHeader, nil, nil, ack)
 }
 
 // Writev is Write: requests come in one piece.

@@ -9,8 +9,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncing is the Ack of a local fsync: a barrier's reply waits for it and for
-// the mirrors', which run side by side.
+// barrierAck is the Ack of an fsync: the reply waits for the local one and for the
+// mirrors', which run side by side. But it begins to wait for the mirrors when the
+// local one has ended, and so does the time that they are given: to write some
+// gigabytes takes any disk longer than that, and who is as fast as this node is
+// not to leave the set for it.
+type barrierAck struct {
+	local  *syncing
+	remote op.Ack
+}
+
+// Then calls done when both have ended, or with the error of the local one.
+func (b barrierAck) Then(done func(error)) {
+	b.local.Then(func(err error) {
+		if err != nil {
+			done(err)
+			return
+		}
+		b.remote.Then(done)
+	})
+}
+
+// Wait is Then for callers who wait.
+func (b barrierAck) Wait(ctx context.Context) error {
+	if err := b.local.Wait(ctx); err != nil {
+		return err
+	}
+	return b.remote.Wait(ctx)
+}
+
+// syncing is the Ack of a local fsync.
 type syncing struct {
 	mu    sync.Mutex // guards all below
 	ended bool
@@ -18,14 +46,15 @@ type syncing struct {
 	then  []func(error)
 }
 
-// sync brings h's file to stable storage while remote is on its way. A failed
+// sync brings h's file to stable storage while remote is on its way, and returns
+// what waits for both. A failed
 // fsync has lost data, and the kernel tells so only once: from then on no fsync
 // of this file succeeds.
 func (f *FS) sync(h *handle, dataOnly bool, remote op.Ack) op.Ack {
 	s := &syncing{}
 	if h.n.broken.Load() {
 		s.end(unix.EIO)
-		return s
+		return barrierAck{s, remote}
 	}
 	done := func(err error) {
 		if err != nil {
@@ -44,10 +73,10 @@ func (f *FS) sync(h *handle, dataOnly bool, remote op.Ack) op.Ack {
 		if f.server.dev.waits() {
 			f.syncer.Crowd()
 		}
-		return s
+		return barrierAck{s, remote}
 	}
 	f.syncer.Start(h.fd, dataOnly, done)
-	return s
+	return barrierAck{s, remote}
 }
 
 // DistrustBroken has the kernel ask anew for what it knows of files whose fsync

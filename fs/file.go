@@ -207,8 +207,7 @@ func (f *front) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if err != nil {
 		return status(err)
 	}
-	local := f.sync(h, o.Flags&op.DataOnly != 0, ack)
-	return f.after(&in.InHeader, nil, nil, ack, local)
+	return f.after(&in.InHeader, nil, nil, f.sync(h, o.Flags&op.DataOnly != 0, ack))
 }
 
 // Access is not asked: the kernel checks permissions itself.
