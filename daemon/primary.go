@@ -166,6 +166,11 @@ func (r *reign) end(ctx context.Context, files *fs.FS) error {
 	cancel()
 	bounded, cancel = context.WithTimeout(ctx, n.cfg.StopTimeout)
 	defer cancel()
+	if r.log != nil {
+		if err := n.store.Regions().KeepMoves(); err != nil {
+			n.log.Warn("what was renamed last may be sent anew to mirrors that were away", "error", err)
+		}
+	}
 	if drained := r.drain(bounded); drained != nil {
 		n.log.Warn("stopped without a last barrier", "error", drained)
 		n.event("stopped", fmt.Sprintf("stopped without a last barrier: %v", drained))

@@ -54,7 +54,8 @@ func apart(t *testing.T, seed uint64) {
 	mine.changes.Still = r.IntN(2) == 0
 	theirs.changes.Ops = mine.changes.Ops
 	mine.changes.Memory, theirs.changes.Memory = fast, fast
-	p.cfg.Regions, p.theirs = mine.regions, theirs.regions
+	p.cfg.Regions, p.theirs, p.p.node = mine.regions, theirs.regions, 2
+	mine.renamed = p.remember
 	p.together(mine, theirs, r.IntN(100))
 	for range 3 {
 		mine.level(2)
@@ -71,6 +72,7 @@ func apart(t *testing.T, seed uint64) {
 			if r.IntN(3) == 0 {
 				p.cutAt = 1 + r.IntN(40)
 			}
+			mine.mistaken(r.IntN(4), 2)
 			marks := append(mine.regions.Suspect(2), theirs.regions.Suspect(1)...)
 			live := r.IntN(60)
 			p.resync(marks, func() {
@@ -102,13 +104,17 @@ func apart(t *testing.T, seed uint64) {
 // allocated looks like data once it was read.
 func (r *pair) alike() {
 	r.t.Helper()
-	disk := !strings.HasPrefix(r.a.Dir(), memory)
-	differ := slices.DeleteFunc(r.differences(), func(d string) bool {
-		return strings.Contains(d, ": holes differ in ") && (disk || strings.HasSuffix(d, " bytes 0-65535"))
-	})
-	if len(differ) > 0 {
+	if differ := r.unlike(); len(differ) > 0 {
 		r.t.Fatalf("the replicas differ:\n%s", strings.Join(differ, "\n"))
 	}
+}
+
+func (r *pair) unlike() []string {
+	r.t.Helper()
+	disk := !strings.HasPrefix(r.a.Dir(), memory)
+	return slices.DeleteFunc(r.differences(), func(d string) bool {
+		return strings.Contains(d, ": holes differ in ") && (disk || strings.HasSuffix(d, " bytes 0-65535"))
+	})
 }
 
 // replica is one with its records.
@@ -118,6 +124,7 @@ type replica struct {
 	regions *region.Store
 	changes *chaos.Changes
 	at      op.LSN
+	renamed func(*op.Op) // is told what the other one misses; nil: nobody
 }
 
 func newReplica(t *testing.T, tr *tree.Tree, r *rand.Rand) *replica {
@@ -170,9 +177,25 @@ func (m *replica) checkpoint(outside ...op.NodeID) {
 // alone makes changes that another node has not got.
 func (m *replica) alone(changes int, other op.NodeID) {
 	for range changes {
-		m.do(m.changes.Next())
+		if o := m.changes.Next(); m.do(o) && m.renamed != nil {
+			m.renamed(o)
+		}
 		if m.changes.IntN(10) == 0 {
 			m.checkpoint(other)
+		}
+	}
+}
+
+// mistaken has another node told of renames that it has not missed, some of which
+// it could make.
+func (m *replica) mistaken(renames int, node op.NodeID) {
+	was := m.changes.Only
+	m.changes.Only = []op.Kind{op.Rename}
+	defer func() { m.changes.Only = was }()
+	for range renames {
+		o := m.changes.Next()
+		if o.Kind == op.Rename {
+			m.regions.Moved([]op.NodeID{node}, region.Move{Path: o.Path, Path2: o.Path2, Exchange: o.Arg != 0, At: op.Position{Line: line}})
 		}
 	}
 }

@@ -140,6 +140,7 @@ func (p *peer) resumeAt(lsn op.LSN) bool {
 		return false
 	}
 	p.cursor, p.sent = lsn+1, lsn
+	p.meets()
 	p.resumes++
 	return true
 }
@@ -159,7 +160,7 @@ func (p *peer) doubt(applied op.LSN) bool {
 		}
 		for o := range opsIn(run.frames) {
 			switch {
-			case o.Kind == op.Put && o.Flags&op.Partial != 0:
+			case o.Kind == op.Put && o.Flags&op.Partial != 0 && o.Path != op.Root:
 				for _, path := range append(o.Names, o.Path) {
 					p.pending.mark(path)
 				}
@@ -199,6 +200,8 @@ func (p *peer) startOver(a *wire.Answer) {
 	p.pending.add(marks...)
 	p.cursor = l.ring.next
 	p.sent, p.applied, p.durable = p.cursor-1, p.cursor-1, 0
+	p.meets()
+	p.hints = l.cfg.Regions != nil && a.Knows && !a.Fresh && a.Protocol >= wire.ProtocolHints
 	p.ackedOff, p.flight = l.ring.offset, flight{}
 	p.resyncs++
 	p.losses = l.losses

@@ -24,6 +24,7 @@
 //	flight.go   how much work is on its way to it
 //	surface.go  what is put and compared of an object; content.go a file's data
 //	survey.go   many small objects at once
+//	moves.go    renames that it has missed
 //	links.go    files with several names; heirs.go ops by a name that is not pending
 //
 // All replicas:
@@ -198,6 +199,7 @@ func (l *Log) Commit(_ context.Context, o *op.Op, apply func() error) (op.Ack, e
 	}
 	// Ops of others may be as new. That keeps what is hot for longer, never for less.
 	hot.Leave(op.LSN(l.newest.Load()))
+	l.remember(o)
 	return ack, err
 }
 

@@ -138,7 +138,8 @@ func (r *pair) make(o *op.Op, apply func() error) error {
 // its end.
 func (r *pair) resync(marks []region.Mark, writes func()) Progress {
 	r.t.Helper()
-	r.p.startOver(&wire.Answer{})
+	r.p.startOver(&wire.Answer{Node: r.p.node, Knows: true, Protocol: wire.Protocol})
+	defer r.p.parts()
 	r.p.pending = newPending()
 	for _, m := range marks {
 		r.p.pending.add(m)

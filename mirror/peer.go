@@ -54,6 +54,9 @@ type peer struct {
 	nearing  bool           // bound comes down
 	pending  *pending       // nil once the mirror is level and strict
 	fresh    bool           // it began this resync with nothing
+	hints    bool           // in this resync no renames were replayed yet
+	streams  bool           // what is ordered reaches it by the stream: there is a session, or a hello
+	unproven []region.Move  // those that it has not acknowledged
 	suspects int            // level paths that turned out not to be, since a file last became level
 	differ   []wire.Report  // reports that repair has not looked at
 	prepared *wire.Prepared // answer to the PrepareJoin of this session
@@ -162,6 +165,7 @@ func (p *peer) connect(ctx context.Context) error {
 	defer s.Close()
 	// One reader for the whole session: it may have read beyond the hello.
 	control := wire.NewReader(s.Control())
+	defer p.parts()
 	if err := p.hello(dialing, s, control); err != nil {
 		return err
 	}
@@ -275,6 +279,7 @@ func (p *peer) acked(payload []byte) error {
 	}
 	p.applied, p.durable = max(p.applied, a.Applied), max(p.durable, a.Durable)
 	p.took(a.Offset)
+	p.proven()
 	node, applied, durable := p.node, p.applied, p.durable
 	l.mu.Unlock()
 	l.sync.report(node, applied, durable)

@@ -81,9 +81,13 @@ type lookedAt struct {
 	last op.LSN
 }
 
-// run takes answers first and looks at one more path only if there is room on
-// the way, until nothing is pending.
+// run replays what the mirror has missed of renames. Then it takes answers first
+// and looks at one more path only if there is room on the way, until nothing is
+// pending.
 func (r *resync) run(ctx context.Context) error {
+	if err := r.replay(ctx); err != nil {
+		return fmt.Errorf("hints of renames: %w", err)
+	}
 	for {
 		if err := r.answers(ctx); err != nil {
 			return err
@@ -195,14 +199,18 @@ func (r *resync) send(o *op.Op) error {
 	if err != nil {
 		return err
 	}
-	l := r.log
-	l.mu.Lock()
-	r.last = l.put(frame, o, r.p.bit)
-	r.p.flight.add(l.ring.offset, work(o, frame))
-	r.p.resync.Sent += uint64(len(frame))
-	l.mu.Unlock()
-	r.p.nudge()
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	r.sendLocked(frame, o)
 	return nil
+}
+
+// sendLocked is send for a caller that holds mu.
+func (r *resync) sendLocked(frame []byte, o *op.Op) {
+	r.last = r.log.put(frame, o, r.p.bit)
+	r.p.flight.add(r.log.ring.offset, work(o, frame))
+	r.p.resync.Sent += uint64(len(frame))
+	r.p.nudge()
 }
 
 // look sends what a task wants. It is done when the mirror has answered.

@@ -57,7 +57,8 @@
 // compares when it applies them, and reports what differs before the ack that
 // covers them. A Put with the flag Partial is of an object of which only a part
 // is looked at: where the mirror had to make it anew it reports that, and gets
-// all of it.
+// all of it. A Hint is a rename that the mirror may have missed: it makes it where
+// nothing speaks against it, and says nothing. It is part of protocol 5.
 //
 // A verify sends the same ops with the flag Compare to mirrors that are level. They
 // change nothing, read files past what they have in memory, and report what differs:

@@ -8,10 +8,13 @@ import (
 	"github.com/standbyfs/standbyfs/fs/op"
 )
 
-// Protocol is the version spoken here, MinProtocol the oldest one understood.
+// Protocol is the version spoken here, MinProtocol the oldest one understood. A
+// primary sends a mirror nothing that is newer than what that speaks.
 const (
-	Protocol    = 4
+	Protocol    = 5
 	MinProtocol = 4
+
+	ProtocolHints = 5 // op.Hint
 )
 
 // Hello opens a session: the primary says who it is and what it can resume.

@@ -46,6 +46,7 @@ func sampleOps() []*op.Op {
 		{Kind: op.PutLink, Path: "b", Path2: "c"},
 		{Kind: op.PutNames, Flags: op.Compare, Path: "d", Path2: "a", Name: "z", Names: []string{"m", "n\xff"}, Dir: at},
 		{Kind: op.Survey, Path: "d", Names: []string{"m", "n\xff"}, Data: make([]byte, 32)},
+		{Kind: op.Hint, Path: "d", Path2: "e\xff", Arg: 2},
 		{Kind: op.Check, Path: "b", Off: op.RegionSize, Len: op.RegionSize, Data: make([]byte, 16)},
 	}
 }

@@ -232,6 +232,7 @@ func (a *applier) apply(lsn op.LSN, o *op.Op) error {
 		err = a.compare(lsn, o)
 	case o.Kind == op.Check:
 		err = a.check(lsn, o)
+	case o.Kind == op.Hint && a.archive != nil: // what only this node may have stays where it is
 	case o.Kind == op.Fsync && o.Attr.Valid == 0: // changes nothing
 	default:
 		err = a.change(lsn, o)

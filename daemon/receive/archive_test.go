@@ -11,6 +11,7 @@ import (
 	"github.com/standbyfs/standbyfs/daemon/divergence"
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -165,5 +166,37 @@ func TestDivergenceGoesOn(t *testing.T) {
 	p.hear(wire.KindBegun, new(wire.Begun))
 	if got := g.divergences(); len(got) != 1 || !strings.Contains(got[0], "f g, epoch 2/000000000000000a took over") {
 		t.Errorf("kept %q", got)
+	}
+}
+
+// What only a node may have is not moved by a hint. Where nothing can be that is,
+// with what a repair records before its first change.
+func TestHintsMoveNothingThatIsKept(t *testing.T) {
+	g := diverged(t, map[string]string{"f": "old"})
+	hint := &op.Op{Kind: op.Hint, Path: "f", Path2: "g"}
+	p := g.start(hello(), false)
+	if _, reports := p.applied(p.send(hint)); len(reports) > 0 {
+		t.Errorf("reports %+v", reports)
+	}
+	g.content("f", "old")
+	if _, err := os.Stat(filepath.Join(g.dir, "g")); err == nil || g.store.Get().Mixed {
+		t.Errorf("it was made, with what the node alone may have; mixed: %v", g.store.Get().Mixed)
+	}
+	g.wantDivergences()
+	p.join(g)
+	p.lose()
+	h := hello()
+	h.Line.Incarnation++
+	p = g.start(h, false)
+	p.applied(p.send(hint))
+	g.content("g", "old")
+	names := 0
+	for _, m := range g.store.Regions().Hot() {
+		if m.Path == op.Root && m.Scope == region.Entries {
+			names++
+		}
+	}
+	if names != 1 || !g.store.Get().Mixed {
+		t.Errorf("hot are %v, mixed: %v", g.store.Regions().Hot(), g.store.Get().Mixed)
 	}
 }

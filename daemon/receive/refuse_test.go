@@ -21,7 +21,7 @@ func TestRefusals(t *testing.T) {
 		code   wire.Code
 		says   string
 	}{
-		{"newer protocol", nil, func(h *wire.Hello) { h.Protocol, h.MinProtocol = 9, 8 }, nil, wire.CodeProtocol, "a speaks protocols 8 to 9 (standbyfs test), mirror b speaks 4 to 4 (standbyfs test): install the same version on both"},
+		{"newer protocol", nil, func(h *wire.Hello) { h.Protocol, h.MinProtocol = 9, 8 }, nil, wire.CodeProtocol, "a speaks protocols 8 to 9 (standbyfs test), mirror b speaks 4 to 5 (standbyfs test): install the same version on both"},
 		{"older protocol", nil, func(h *wire.Hello) { h.Protocol, h.MinProtocol = 0, 0 }, nil, wire.CodeProtocol, "install the same version on both"},
 		{"foreign volume", func(s *state.State) { s.Volume = "other" }, nil, nil, wire.CodeForeignVolume, "mirror b keeps volume other and a serves volume vol: connect the primary that this mirror belongs to"},
 		{"lower epoch", func(s *state.State) { s.Epoch = op.Epoch{Number: 2, Owner: otherNode} }, nil, nil, wire.CodeHigherEpoch, "a is deposed: b has seen epoch 2/000000000000000c: start a again as a mirror"},

@@ -56,13 +56,18 @@ const (
 	// digests in Data, each of its description and its first region.
 	Survey
 
+	// Hint is a repair that need not be: what a mirror has at Path may be what
+	// belongs at Path2, since it was renamed while the mirror was away, with Arg as
+	// in Rename. It is renamed there, too, if nothing speaks against it.
+	Hint
+
 	numKinds
 )
 
 var kindNames = [numKinds]string{
 	"invalid", "create", "mkdir", "mknod", "symlink", "link", "unlink", "rmdir", "rename",
 	"write", "truncate", "fallocate", "copyrange", "setattr", "setxattr", "removexattr",
-	"fsync", "expel", "join", "put", "putlink", "putnames", "check", "adopt", "survey",
+	"fsync", "expel", "join", "put", "putlink", "putnames", "check", "adopt", "survey", "hint",
 }
 
 // String names the kind as the wire documentation does.
@@ -86,9 +91,9 @@ func (k Kind) Data() bool { return k >= Write && k <= CopyRange }
 // TwoPaths reports whether an op of kind k has a path in Path2 too. For others
 // that is empty or something else.
 func (k Kind) TwoPaths() bool {
-	return k == Link || k == Rename || k == CopyRange || k == PutLink
+	return k == Link || k == Rename || k == CopyRange || k == PutLink || k == Hint
 }
 
 // Repair reports whether k comes from a resync or a verify: it is addressed to
 // some mirrors only and no caller waits for it.
-func (k Kind) Repair() bool { return k >= Put && k <= Check || k == Survey }
+func (k Kind) Repair() bool { return k >= Put && k <= Check || k == Survey || k == Hint }

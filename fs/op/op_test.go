@@ -83,7 +83,7 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%s: namespace %v, data %v, repair %v, valid %v", k, k.Namespace(), k.Data(), k.Repair(), k.Valid())
 		}
 	}
-	for k, want := range map[Kind]uint8{Create: 1, Rename: 8, Write: 9, SetAttr: 13, Fsync: 16, Expel: 17, Put: 19, Check: 22, Adopt: 23, Survey: 24} {
+	for k, want := range map[Kind]uint8{Create: 1, Rename: 8, Write: 9, SetAttr: 13, Fsync: 16, Expel: 17, Put: 19, Check: 22, Adopt: 23, Survey: 24, Hint: 25} {
 		if uint8(k) != want {
 			t.Errorf("%s is number %d, on the wire it is %d", k, uint8(k), want)
 		}

@@ -103,6 +103,8 @@ func (a applier) change() error {
 		return a.putLink()
 	case op.PutNames:
 		return a.putNames()
+	case op.Hint:
+		return a.hint()
 	}
 	return fmt.Errorf("an op of this kind cannot be applied: %w", unix.EINVAL)
 }

@@ -24,8 +24,8 @@ func (a applier) results() error {
 
 // dirTimes sets the times of the directories that the op changed.
 func (a applier) dirTimes() error {
-	if a.Kind == op.PutNames {
-		return nil // Dir is its own
+	if a.Kind == op.PutNames || a.Kind == op.Hint {
+		return nil // Dir is its own, or there is none
 	}
 	if err := a.setDir(a.Path, a.Op.Dir); err != nil {
 		return err

@@ -9,6 +9,7 @@
 //	results.go  the attributes and times that ops carry
 //	lenient.go  the same during a resync: what is in the way makes way
 //	put.go      repair ops: make an object equal to a description
+//	hint.go     a rename that may save sending content
 //	loss.go     what an op takes away
 //	describe.go reading descriptions: attributes, xattrs, names; chattr.go inode flags
 //	aliases.go  all names of a file

@@ -63,6 +63,9 @@ func (s *Store) Checkpoint(c Checkpoint) error {
 	if !c.Allowed() {
 		return nil
 	}
+	if err := s.KeepMoves(); err != nil {
+		return fmt.Errorf("checkpoint: record renames: %w", err)
+	}
 	losses := s.lost()
 	gen, at, idle := s.cut()
 	if len(idle) == 0 {

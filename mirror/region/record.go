@@ -14,7 +14,8 @@ import (
 // the number of the extent (big endian), and the path. The value is the key's
 // crc32c, since bbolt has no checksum of data. The bucket "hot" holds the hot
 // set; "stale" holds a bucket for each node that this one has a map of, named by
-// its ID and that one's crc32c. A node without a bucket is unknown: everything may differ.
+// its ID and that one's crc32c, and in it one key more where there are renames
+// (moves.go). A node without a bucket is unknown: everything may differ.
 
 var (
 	hotBucket   = []byte("hot")
@@ -76,6 +77,9 @@ func write(b *bolt.Bucket, changes []change) error {
 func read(b *bolt.Bucket) (*Set, error) {
 	s := NewSet()
 	err := b.ForEach(func(k, v []byte) error {
+		if string(k) == string(movesKey) {
+			return nil
+		}
 		u, err := decode(k, v)
 		if err != nil {
 			return err
@@ -100,19 +104,18 @@ func decodeMapName(name []byte) (op.NodeID, error) {
 	return op.NodeID(binary.BigEndian.Uint64(name)), nil
 }
 
-// load reads the hot set and all maps.
-func load(tx *bolt.Tx) (hot *Set, stale map[op.NodeID]*Set, err error) {
-	hot, stale = NewSet(), make(map[op.NodeID]*Set)
+// load reads the hot set and all maps, with the renames that belong to them.
+func (s *Store) load(tx *bolt.Tx) (err error) {
 	if b := tx.Bucket(hotBucket); b != nil {
-		if hot, err = read(b); err != nil {
-			return nil, nil, err
+		if s.hot.Set, err = read(b); err != nil {
+			return err
 		}
 	}
 	maps := tx.Bucket(staleBucket)
 	if maps == nil {
-		return hot, stale, nil
+		return nil
 	}
-	err = maps.ForEach(func(name, value []byte) error {
+	return maps.ForEach(func(name, value []byte) error {
 		n, err := decodeMapName(name)
 		switch {
 		case err != nil:
@@ -120,8 +123,14 @@ func load(tx *bolt.Tx) (hot *Set, stale map[op.NodeID]*Set, err error) {
 		case value != nil: // of a bucket it is nil
 			return fmt.Errorf("%w: map of node %s", errRecord, n)
 		}
-		stale[n], err = read(maps.Bucket(name))
+		b := maps.Bucket(name)
+		if s.stale[n], err = read(b); err != nil {
+			return err
+		}
+		ms, err := readMoves(b)
+		if ms != nil {
+			s.moves[n] = ms
+		}
 		return err
 	})
-	return hot, stale, err
 }

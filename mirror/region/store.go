@@ -25,8 +25,9 @@ type Store struct {
 	mu    sync.Mutex // guards all below; never held over I/O
 	hot   hotSet
 	stale map[op.NodeID]*Set
-	batch *batch // marks that wait to be recorded; nil: none
-	alike pair   // where a file's other name was found last
+	moves map[op.NodeID]*moves // renames that go with a map; nil: none
+	batch *batch               // marks that wait to be recorded; nil: none
+	alike pair                 // where a file's other name was found last
 	// losses counts syncs of the replica that failed. While found is another number
 	// nothing is forgotten.
 	losses, found uint64
@@ -49,18 +50,11 @@ type Database interface {
 // Open reads the records in db, which stays the caller's. Without a db nothing
 // is durable: that is for tests.
 func Open(db Database) (*Store, error) {
-	s := &Store{db: db, hot: newHotSet(), stale: make(map[op.NodeID]*Set)}
+	s := &Store{db: db, hot: newHotSet(), stale: make(map[op.NodeID]*Set), moves: make(map[op.NodeID]*moves)}
 	if db == nil {
 		return s, nil
 	}
-	err := db.View(func(tx *bolt.Tx) error {
-		hot, stale, err := load(tx)
-		if err == nil {
-			s.hot.Set, s.stale = hot, stale
-		}
-		return err
-	})
-	if err != nil {
+	if err := db.View(s.load); err != nil {
 		return nil, fmt.Errorf("read the regions in %s: %w", db.Path(), err)
 	}
 	return s, nil
@@ -184,8 +178,9 @@ func (s *Store) commit() error {
 			stale[n] = slices.Clone(m.log)
 		}
 	}
+	moved := s.unrecordedMoves()
 	s.mu.Unlock()
-	if err := s.transact(hot, stale); err != nil {
+	if err := s.transact(hot, stale, moved); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -194,11 +189,14 @@ func (s *Store) commit() error {
 	for n, log := range stale {
 		s.stale[n].recorded(len(log), 1)
 	}
+	for n, ms := range moved {
+		s.moves[n].recorded = ms.changes
+	}
 	return nil
 }
 
-func (s *Store) transact(hot []change, stale map[op.NodeID][]change) error {
-	if s.db == nil || len(hot)+len(stale) == 0 {
+func (s *Store) transact(hot []change, stale map[op.NodeID][]change, moved map[op.NodeID]moves) error {
+	if s.db == nil || len(hot)+len(stale)+len(moved) == 0 {
 		return nil
 	}
 	return s.db.Update(func(tx *bolt.Tx) error {
@@ -217,6 +215,15 @@ func (s *Store) transact(hot []change, stale map[op.NodeID][]change) error {
 			b, err := maps.CreateBucketIfNotExists(mapName(n))
 			if err == nil {
 				err = write(b, log)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		for n, ms := range moved {
+			b, err := maps.CreateBucketIfNotExists(mapName(n))
+			if err == nil {
+				err = ms.write(b)
 			}
 			if err != nil {
 				return err
@@ -310,8 +317,8 @@ func (s *Store) Stale(n op.NodeID) []Mark {
 	return marksOf(units)
 }
 
-// Level empties the maps of nodes that are equal to this one now, or makes them
-// known. update runs the transaction that this belongs to, and calls what it
+// Level empties the maps of nodes that are equal to this one now, with the renames
+// that they had missed, or makes them known. update runs the transaction that this belongs to, and calls what it
 // gets in it (RULES.md 10).
 func (s *Store) Level(nodes []op.NodeID, update func(also func(*bolt.Tx) error) error) error {
 	return s.rewrite(update, func(tx *bolt.Tx) error {
@@ -331,6 +338,7 @@ func (s *Store) Level(nodes []op.NodeID, update func(also func(*bolt.Tx) error) 
 	}, func() {
 		for _, n := range nodes {
 			s.stale[n] = NewSet()
+			delete(s.moves, n)
 		}
 	})
 }
@@ -354,6 +362,7 @@ func (s *Store) Forget(update func(also func(*bolt.Tx) error) error) error {
 	}, func() {
 		s.hot.Set = NewSet()
 		clear(s.stale)
+		clear(s.moves)
 	})
 }
 

@@ -94,7 +94,7 @@ func touch(o *op.Op, look Look) touched {
 		}
 		t.entriesOf(o.Path2)
 		t.moved(o.Path2, seen(look, o.Path))
-	case op.Rename:
+	case op.Rename, op.Hint:
 		t.rename(o, look)
 	case op.Write:
 		t.add(Mark{Path: o.Path, From: o.Off, To: o.Off + int64(len(o.Data))})

@@ -87,6 +87,7 @@ func TestTouch(t *testing.T) {
 		{"rename of a small file", op.Op{Kind: op.Rename, Path: "d/small", Path2: "e/f"}, []Mark{entries("d"), entries("e")}},
 		{"rename of a large file", op.Op{Kind: op.Rename, Path: "d/big", Path2: "e/f"}, []Mark{entries("d"), entries("e"), {Path: "e/f", To: End}}},
 		{"rename of a directory", op.Op{Kind: op.Rename, Path: "d/dir", Path2: "e/f"}, []Mark{entries("d"), {Path: "d/dir", Scope: Tree}, entries("e"), {Path: "e/f", Scope: Tree}}},
+		{"a hint of such a rename", op.Op{Kind: op.Hint, Path: "d/dir", Path2: "e/f"}, []Mark{entries("d"), {Path: "d/dir", Scope: Tree}, entries("e"), {Path: "e/f", Scope: Tree}}},
 		{"rename of a symbolic link", op.Op{Kind: op.Rename, Path: "d/link", Path2: "e/f"}, []Mark{entries("d"), entries("e")}},
 		{"rename of something unknown", op.Op{Kind: op.Rename, Path: "d/what", Path2: "e/f"}, []Mark{entries("d"), {Path: "d/what", Scope: Tree}, entries("e"), {Path: "e/f", Scope: Tree}}},
 		{"exchange", op.Op{Kind: op.Rename, Path: "d/big", Path2: "d/dir", Arg: unix.RENAME_EXCHANGE},

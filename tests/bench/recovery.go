@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -204,6 +205,17 @@ func (r recovery) data(ctx context.Context, p *place, add func(figure)) (err err
 	}
 	add(figure{Name: "changed", Title: "on the wire / changed, 1 % of a tree", Value: once(float64(got.bytes) / float64(changed)), Bound: 1.1,
 		About: fmt.Sprintf("%s MiB in regions all over a tree of %d MiB; %s s", digits(float64(changed)/mib), r.bytes/mib, digits(got.whole))})
+
+	elsewhere := filepath.Join(v.mount, "moved")
+	if got, err = v.away(ctx, false, func() error { return os.Rename(tree, elsewhere) }); err != nil {
+		return err
+	}
+	add(figure{Name: "moved", Title: "on the wire / moved, a directory", Value: once(100 * float64(got.bytes) / size), Unit: " %", Bound: .1,
+		About: fmt.Sprintf("a tree of %d MiB; %s s", r.bytes/mib, digits(got.whole))})
+	if err := os.Rename(elsewhere, tree); err != nil {
+		return err
+	}
+	v.changed()
 
 	if err := v.settle(ctx); err != nil {
 		return err

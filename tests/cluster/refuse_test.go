@@ -109,9 +109,9 @@ func TestRefusesStrangers(t *testing.T) {
 		{"lower epoch", func(h *wire.Hello) { h.Line.Epoch = op.Epoch{Number: s.Epoch.Number, Owner: 1}; h.Node = 1 },
 			wire.CodeHigherEpoch, []string{"stranger is deposed", "has seen epoch", "start stranger again as a mirror"}},
 		{"older protocol", func(h *wire.Hello) { h.Protocol, h.MinProtocol = 0, 0 },
-			wire.CodeProtocol, []string{"stranger speaks protocols 0 to 0", "speaks 3 to 3", "install the same version on both"}},
+			wire.CodeProtocol, []string{"stranger speaks protocols 0 to 0", "speaks 4 to 5", "install the same version on both"}},
 		{"newer protocol", func(h *wire.Hello) { h.Protocol, h.MinProtocol = 9, 8 },
-			wire.CodeProtocol, []string{"stranger speaks protocols 8 to 9", "speaks 3 to 3"}},
+			wire.CodeProtocol, []string{"stranger speaks protocols 8 to 9", "speaks 4 to 5"}},
 		{"foreign volume", func(h *wire.Hello) { h.Volume = "another" },
 			wire.CodeForeignVolume, []string{"keeps volume " + s.Volume, "serves volume another"}},
 		{"copied state", func(h *wire.Hello) {
