@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/standbyfs/standbyfs/fs/op"
@@ -68,7 +69,7 @@ func (l *Log) out(path string) ([]heir, error) {
 	st, err := l.cfg.Tree.Stat(path)
 	switch {
 	case err != nil:
-		return nil, nil // the op itself will hear of it
+		return nil, unseen(err)
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return l.left(path)
 	case l.unlevel(func(p *pending) bool { return p.touches(path) }):
@@ -84,7 +85,7 @@ func (l *Log) left(path string) (heirs []heir, err error) {
 	}
 	st, err := l.cfg.Tree.Stat(path)
 	if err != nil || !hasNames(&st) {
-		return nil, nil // the op itself will hear of an error
+		return nil, unseen(err)
 	}
 	err = l.cfg.Tree.Aliases(func(ino uint64) bool { return ino == st.Ino }, func(name string, _ uint64) error {
 		heirs = append(heirs, heir{name, want{whole: true}})
@@ -94,6 +95,15 @@ func (l *Log) left(path string) (heirs []heir, err error) {
 		return nil, fmt.Errorf("search for other names of %q: %w", path, err)
 	}
 	return heirs, nil
+}
+
+// unseen is the error of an op that cannot tell what it takes away, nil where nothing
+// is there: the op itself hears of that, but need not of any other error.
+func unseen(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENAMETOOLONG) {
+		return nil
+	}
+	return err
 }
 
 // tied reports whether a file has other names.

@@ -149,9 +149,17 @@ func (b *batch) writeLines() error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b.lines)
+	st, err := f.Stat()
+	if err == nil {
+		_, err = f.Write(b.lines)
+	}
 	if err == nil {
 		err = b.sync(f)
+	}
+	if err != nil && st != nil {
+		// They can be read, and are perhaps not on the disk: no later sync tells, and
+		// the next keeper would take what they name for kept (guarantee 8).
+		err = errors.Join(err, f.Truncate(st.Size()))
 	}
 	b.lines = b.lines[:0]
 	return errors.Join(err, f.Close())

@@ -164,9 +164,14 @@ func TestSyncFails(t *testing.T) {
 			if err := n.k.Before(write("f", 0, "new"), slices.Values[[]*op.Op](nil)); !errors.Is(err, unix.EIO) {
 				t.Fatalf("got %v", err)
 			}
-			n.keep()
+			synced := 0
+			n.keep(func(cfg *Config) {
+				cfg.Sync = func(f *os.File) error { synced++; return f.Sync() }
+			})
 			n.do(write("f", 0, "new"))
-			n.wantBack("f", "old")
+			if n.wantBack("f", "old"); synced != 2 {
+				t.Errorf("%d files were synced: what a sync has failed for counts as kept", synced)
+			}
 		})
 	}
 }

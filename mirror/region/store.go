@@ -75,7 +75,7 @@ type Ticket struct {
 // what orders o against ops that it conflicts with; look may use the replica.
 // After an error o must not be done.
 func (s *Store) Begin(o *op.Op, look Look) (Ticket, error) {
-	t := touch(o, look)
+	t := sight(o, look)
 	if t.n == 0 {
 		return Ticket{}, nil
 	}

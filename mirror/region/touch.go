@@ -1,6 +1,8 @@
 package region
 
 import (
+	"errors"
+
 	"github.com/standbyfs/standbyfs/fs/op"
 	"golang.org/x/sys/unix"
 )
@@ -121,6 +123,29 @@ func touch(o *op.Op, look Look) touched {
 		t.entriesOf(o.Path2)
 	case op.PutNames:
 		t.add(Mark{Path: o.Path, Scope: Entries})
+	}
+	return t
+}
+
+// sight is touch where look may fail, of a process that is out of descriptors for
+// one, and the op not: then it may change anything.
+func sight(o *op.Op, look Look) touched {
+	blind := false
+	t := touch(o, func(path string) (Stat, error) {
+		st, err := look(path)
+		errno := unix.Errno(0)
+		if errors.As(err, &errno) {
+			switch errno {
+			case unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG: // nothing is there
+			default:
+				blind = true
+			}
+		}
+		return st, err
+	})
+	if blind {
+		t = touched{}
+		t.add(Everything)
 	}
 	return t
 }

@@ -2,6 +2,7 @@ package region
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"testing"
 
@@ -40,6 +41,26 @@ func TestLeaves(t *testing.T) {
 	} {
 		if got := touch(&c.o, look); got.left != c.want {
 			t.Errorf("%s: %q has gone, want %q", c.name, got.left, c.want)
+		}
+	}
+}
+
+// Where it cannot be seen what an op takes away, it may be anything.
+func TestBlind(t *testing.T) {
+	for errno, blind := range map[unix.Errno]bool{unix.EMFILE: true, unix.EIO: true, unix.ENOENT: false} {
+		s, err := Open(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticket, err := s.Begin(&op.Op{Kind: op.Unlink, Path: "d/a"}, func(path string) (Stat, error) {
+			return Stat{}, &os.PathError{Op: "stat", Path: path, Err: errno}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticket.Leave(1)
+		if hot := s.Hot(); slices.Contains(hot, Everything) != blind {
+			t.Errorf("%v: hot are %v", errno, hot)
 		}
 	}
 }
