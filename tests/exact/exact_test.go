@@ -83,7 +83,7 @@ func perform(name, dir string) int {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		random(t, seed)
+		random(t, map[string]int{"walk": plain, "locks": locked}[name], seed)
 	case "full":
 		fullCases[name](t)
 	default:
@@ -251,5 +251,9 @@ func TestCases(t *testing.T) {
 // TestRandom compares random sequences. SEED repeats one, ROUNDS makes more.
 func TestRandom(t *testing.T) {
 	places := mounts(t)
-	seed.Each(t, 4, func(t *testing.T, seed uint64) { compare(t, public(t), places, "random/walk", seed) })
+	for _, kind := range []string{"walk", "locks"} {
+		t.Run(kind, func(t *testing.T) {
+			seed.Each(t, 4, func(t *testing.T, seed uint64) { compare(t, public(t), places, "random/"+kind, seed) })
+		})
+	}
 }

@@ -14,16 +14,28 @@ type walker struct {
 	*tape
 	*rand.Rand
 	fds []int
+	// kinds is how many kinds of calls there are to choose from, by the hundred.
+	kinds int
 }
+
+// Of the kinds of calls the last ones lock files and directories, or give them
+// access lists.
+const (
+	plain  = 100
+	locked = 112
+)
 
 var people = []user{root, alice, bob, carol, tame, fowner}
 
 // random makes some hundred calls. What it chooses depends on the seed and on
 // what calls returned, which has to be the same in both places.
-func random(t *tape, seed uint64) {
+func random(t *tape, kinds int, seed uint64) {
 	// What is cached moves no atime.
 	t.noAtime = true
-	w := &walker{tape: t, Rand: rand.New(rand.NewPCG(seed, 1))}
+	// Of two reasons to refuse a call the kernel finds another one first if it
+	// does not know of inode flags.
+	t.anyError = kinds == locked
+	w := &walker{tape: t, Rand: rand.New(rand.NewPCG(seed, 1)), kinds: kinds}
 	t.umask(0)
 	// A level down, since there are links out of where it is: what they lead to
 	// must not be there for the next seed.
@@ -66,10 +78,16 @@ func (w *walker) offset() int64 {
 	return []int64{0, 1, 100, 4095, 4096, 4097, 10000, 65536, 65537, 200000}[w.IntN(10)]
 }
 
-func (w *walker) size() int { return []int{0, 1, 10, 4096, 5000, 70000}[w.IntN(6)] }
+func (w *walker) size() int {
+	sizes := []int{0, 1, 10, 4096, 5000, 70000}
+	if w.kinds == locked {
+		sizes[0] = 2 // nothing may be written to a locked file without an error
+	}
+	return sizes[w.IntN(6)]
+}
 
 func (w *walker) step() {
-	switch n := w.IntN(100); {
+	switch n := w.IntN(w.kinds); {
 	case n < 14:
 		flags := []int{unix.O_RDONLY, unix.O_WRONLY, unix.O_RDWR}[w.IntN(3)]
 		for _, f := range []int{unix.O_CREAT, unix.O_EXCL, unix.O_TRUNC, unix.O_APPEND, unix.O_NOFOLLOW, unix.O_DSYNC, unix.O_PATH} {
@@ -127,9 +145,28 @@ func (w *walker) step() {
 		w.stat(path)
 	case n < 71:
 		w.stat(w.path())
-		w.access(w.path(), uint32(w.IntN(8)))
-	default:
+		if w.kinds == plain { // and then grants more than there is
+			w.access(w.path(), uint32(w.IntN(8)))
+		}
+	case n < 100:
 		w.use(n)
+	case n < 106:
+		path := w.path()
+		w.chattr(path, []int{flagAppend, flagImmutable, flagNodump, flagNoatime | flagSync, flagDirsync, 0, 0, 0}[w.IntN(8)])
+		w.stat(path)
+	default:
+		path, perm := w.path(), func() uint32 { return uint32(w.IntN(8)) }
+		list, name := listFor(perm(), perm(), perm(), perm(), perm(), perm()), []string{access, defaults}[w.IntN(2)]
+		_, err := unix.Lgetxattr(path, name, nil)
+		if w.IntN(4) == 0 {
+			if err == nil { // to take from what is locked what it does not have may succeed
+				w.removexattr(path, name)
+			}
+		} else {
+			w.setxattr(path, name, list, 0)
+		}
+		w.stat(path)
+		w.getxattr(path, name, 100)
 	}
 }
 
@@ -166,7 +203,12 @@ func (w *walker) use(n int) {
 		modes := []uint32{0, unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_ZERO_RANGE}
 		w.fmoved("fallocate", func() { w.fallocate(fd, modes[w.IntN(4)], w.offset(), int64(w.size())) }, fd)
 	case n < 92:
-		w.fmoved("copy_file_range", func() { w.copyRange(other, fd, w.offset(), w.offset(), w.size()) }, fd)
+		from, to, size := w.offset(), w.offset(), w.size()
+		var st unix.Stat_t
+		if w.kinds == locked && unix.Fstat(other, &st) == nil && from >= st.Size {
+			return // there is nothing to copy: to what may not be changed that succeeds
+		}
+		w.fmoved("copy_file_range", func() { w.copyRange(other, fd, from, to, size) }, fd)
 	case n < 94:
 		w.fchmod(fd, w.mode())
 	case n < 95:
@@ -181,7 +223,9 @@ func (w *walker) use(n int) {
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 			return // where a directory ends nobody says
 		}
-		w.seek(fd, w.offset(), []int{unix.SEEK_DATA, unix.SEEK_HOLE, unix.SEEK_END}[w.IntN(3)])
+		// Not for data or holes: space that was reserved is data where it was read,
+		// and the mount reads farther ahead.
+		w.seek(fd, w.offset(), unix.SEEK_END)
 	}
 	w.fstat(fd)
 }

@@ -21,6 +21,8 @@ type tape struct {
 	home int   // the directory that the case runs in
 	// noAtime leaves atimes out of what moved.
 	noAtime bool
+	// anyError leaves out which error it is that a call fails with.
+	anyError bool
 }
 
 // note writes one line.
@@ -32,8 +34,15 @@ func (t *tape) note(format string, args ...any) {
 
 // did writes down what a call returned.
 func (t *tape) did(err error, format string, args ...any) error {
-	t.note("%s: %s", fmt.Sprintf(format, args...), outcome(err))
+	t.note("%s: %s", fmt.Sprintf(format, args...), t.outcome(err))
 	return err
+}
+
+func (t *tape) outcome(err error) string {
+	if err != nil && t.anyError {
+		return "refused"
+	}
+	return outcome(err)
 }
 
 func outcome(err error) string {
@@ -50,7 +59,7 @@ func outcome(err error) string {
 // got writes down a call that returns a number.
 func (t *tape) got(n int64, err error, format string, args ...any) int64 {
 	if err != nil {
-		t.note("%s: %s", fmt.Sprintf(format, args...), outcome(err))
+		t.note("%s: %s", fmt.Sprintf(format, args...), t.outcome(err))
 		return -1
 	}
 	t.note("%s: %d", fmt.Sprintf(format, args...), n)
