@@ -73,9 +73,6 @@ func (f *FS) opened(h *handle, out *fuse.OpenOut) {
 	if !h.writable() {
 		out.OpenFlags |= fuse.FOPEN_NOFLUSH
 	}
-	if h.grows {
-		out.OpenFlags |= fuse.FOPEN_DIRECT_IO // no shared mapping, as on ext4
-	}
 }
 
 func (f *FS) truncateOpen(cancel <-chan struct{}, h *handle, in *fuse.OpenIn) ([]op.Ack, error) {

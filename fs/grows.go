@@ -8,10 +8,10 @@ import (
 )
 
 // A file with the attribute 'append only' grows, and what it has stays. The
-// kernel above does not know the attribute: it lets O_APPEND be taken from a
-// descriptor, or be overruled by a call, and sends an offset in the middle. Below,
-// such a file can be opened with O_APPEND only, and then all that is written goes
-// to its end, whatever the offset. So here, as on ext4, it is refused.
+// kernel above does not know the attribute. It lets O_APPEND be taken from a
+// descriptor or be overruled by a call, or the file be mapped, and then sends an
+// offset in the middle. Below, such a file can be opened with O_APPEND only, and
+// then all that is written goes to its end, whatever the offset: so it is refused.
 
 // misplaced returns an error if a write must not be made because the file only
 // grows. The caller holds the locks of h's inode.
