@@ -251,3 +251,14 @@ func TestDiskFull(t *testing.T) {
 	n.do(unlink("g"))
 	n.wantBack("g", "small")
 }
+
+// A rename that does nothing, of two names of one file, moves no name.
+func TestRenameOfOneFile(t *testing.T) {
+	n := newNode(t)
+	n.has(create("c"), write("c", 0, "old"))
+	n.keep()
+	n.do(&op.Op{Kind: op.Link, Path: "c", Path2: "b"})
+	n.do(&op.Op{Kind: op.Rename, Path: "b", Path2: "c", Arg: unix.RENAME_WHITEOUT})
+	n.do(write("b", 0, "new"))
+	n.wantBack("c", "old")
+}

@@ -27,6 +27,8 @@ func (g origins) of(o *op.Op, loss tree.Loss) ([]given, error) {
 	moves := map[string]string{} // from a name to the one that is given
 	switch {
 	case o.Path == o.Path2:
+	case o.Kind == op.Rename && g.tied(o.Path, o.Path2):
+		// rename(2) does nothing to two names of one file.
 	case o.Kind == op.Rename && o.Arg&unix.RENAME_EXCHANGE != 0:
 		moves[o.Path], moves[o.Path2] = o.Path2, o.Path
 	case o.Kind == op.Rename, o.Kind == op.Link, o.Kind == op.PutLink:
@@ -46,6 +48,13 @@ func (g origins) of(o *op.Op, loss tree.Loss) ([]given, error) {
 		names = append(names, given{to, origin})
 	}
 	return names, nil
+}
+
+// tied reports whether two paths are names of one file.
+func (g origins) tied(path, other string) bool {
+	x, err := g.tree.Stat(path)
+	y, otherErr := g.tree.Stat(other)
+	return err == nil && otherErr == nil && x.Dev == y.Dev && x.Ino == y.Ino
 }
 
 // follow notes the names that an op has given.
