@@ -84,7 +84,7 @@ func repair(cmd *cobra.Command, client *admin.Client, report mirror.VerifyReport
 			return report, err
 		}
 	}
-	return client.Verify(cmd.Context())
+	return compare(cmd, client, client.Verify)
 }
 
 // decider chooses the right version of an item. Without one it says why.

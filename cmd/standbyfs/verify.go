@@ -25,7 +25,8 @@ func newVerifyCommand() *cobra.Command {
 		Long: `Compare every mirror's replica with the primary's: names, types, modes, owners,
 extended attributes, links, sizes, holes, content. Each comparison takes place
 at one position of the stream, so writes may go on. Content is read from the
-disks, past what is in memory. ` + "`status`" + ` shows how far it is. Without --repair or --use nothing is changed.
+disks, past what is in memory. A terminal, and ` + "`status`" + `, show how far it is. Without --repair or --use nothing is
+changed.
 
 --repair says of each difference which replicas agree about it and asks which
 version is right; with three replicas or more the one that most of them have is
@@ -68,11 +69,11 @@ func runVerify(cmd *cobra.Command, args []string, opts *verifyOptions) error {
 	if err != nil {
 		return cannot(err)
 	}
-	compare := client.Verify
+	run := client.Verify
 	if repairs {
-		compare = client.Versions
+		run = client.Versions
 	}
-	report, err := compare(cmd.Context())
+	report, err := compare(cmd, client, run)
 	if err != nil {
 		return cannot(err)
 	}

@@ -38,15 +38,23 @@ func (s *Status) divergenceLine() string {
 	return fmt.Sprintf("divergences: %d kept, %s: see `standbyfs divergence list %s`\n", d.Count, Bytes(uint64(d.Bytes)), s.Replica)
 }
 
+// Comparing says in one line how far a verify is, "" if none runs.
+func (s *Status) Comparing() string {
+	m := s.Mirroring
+	if m == nil || m.Verify == nil {
+		return ""
+	}
+	return fmt.Sprintf("verify: has compared %d files for %s: %s", m.Verify.Files, Age(s.Time.Sub(m.Verify.Began)), far(m.Verify.Gauge))
+}
+
 // verifyLines says how far a verify is and what the last one has found.
 func (s *Status) verifyLines() string {
 	if s.Role != RolePrimary {
 		return ""
 	}
-	lines := ""
-	if m := s.Mirroring; m != nil && m.Verify != nil {
-		v, took := m.Verify, s.Time.Sub(m.Verify.Began)
-		lines = fmt.Sprintf("verify: has compared %d files for %s: %s\n", v.Files, Age(took), far(v.Gauge))
+	lines := s.Comparing()
+	if lines != "" {
+		lines += "\n"
 	}
 	if v := s.LastVerify; v != nil {
 		lines += fmt.Sprintf("last verify: %s ago, %s\n", days(s.Time.Sub(v.Ended)), VerifyText(v))
