@@ -110,12 +110,21 @@ func majority(item *mirror.Item, replicas int) *mirror.Version {
 
 func byName(name string) decider {
 	return func(item *mirror.Item, _ int) (*mirror.Version, string, error) {
+		var found *mirror.Version
 		for i := range item.Versions {
-			if v := &item.Versions[i]; slices.Contains(v.Nodes, name) {
-				return v, "", nil
+			v := &item.Versions[i]
+			if !slices.Contains(v.Nodes, name) {
+				continue
 			}
+			if found != nil {
+				return nil, fmt.Sprintf("nodes with the name %q do not agree: give each a name of its own, or decide with --repair", name), nil
+			}
+			found = v
 		}
-		return nil, fmt.Sprintf("what %q has is not known", name), nil
+		if found == nil {
+			return nil, fmt.Sprintf("what %q has is not known", name), nil
+		}
+		return found, "", nil
 	}
 }
 

@@ -35,6 +35,7 @@ func TestDecide(t *testing.T) {
 		{"three opinions", byMajority, disputed("primary", "beta", "gamma"), 3, ""},
 		{"by name", byName("beta"), disputed("primary", "beta"), 2, "b"},
 		{"by the name of nobody", byName("delta"), disputed("primary", "beta"), 2, ""},
+		{"by a name that two have", byName("beta"), disputed("beta", "gamma beta"), 3, ""},
 		{"an answer", asked("2\n"), disputed("primary", "beta"), 2, "b"},
 		{"no answer", asked(""), disputed("primary", "beta gamma"), 3, ""},
 		{"Enter without a majority", asked("\n"), disputed("primary", "beta"), 2, ""},
