@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/standbyfs/standbyfs/daemon/keep"
 	"github.com/standbyfs/standbyfs/daemon/state"
+	"github.com/standbyfs/standbyfs/fs/mountinfo"
 	"github.com/standbyfs/standbyfs/mirror"
 )
 
@@ -161,6 +163,9 @@ func (c Config) checkPaths() (Config, error) {
 	if c.Replica, err = directory("replica", c.Replica); err != nil {
 		return c, err
 	}
+	if err := oneFileSystem(c.Replica); err != nil {
+		return c, err
+	}
 	if c.StateDir == "" {
 		c.StateDir = DefaultStateDir(c.Replica)
 	}
@@ -174,6 +179,22 @@ func (c Config) checkPaths() (Config, error) {
 		c.Mountpoint, err = c.checkMountpoint(c.Mountpoint)
 	}
 	return c, err
+}
+
+// oneFileSystem refuses a replica in which something is mounted. One sync of the
+// replica's file system has to make all of it durable (RULES.md 2, and 10,
+// SyncBeforeJoin), and what is not mounted one day would be served as empty.
+func oneFileSystem(replica string) error {
+	mounts, err := mountinfo.Read()
+	if err != nil {
+		return err
+	}
+	for _, m := range mounts {
+		if strings.HasPrefix(m.Point, strings.TrimSuffix(replica, "/")+"/") {
+			return fmt.Errorf("something is mounted in replica %s, at %s (%s): unmount it, or give it a volume of its own", replica, m.Point, m.Type)
+		}
+	}
+	return nil
 }
 
 func (c *Config) checkMountpoint(mountpoint string) (string, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
+	"golang.org/x/sys/unix"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -123,4 +124,24 @@ func TestAdmit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMountInReplica: what is mounted in a replica is not made durable with it.
+func TestMountInReplica(t *testing.T) {
+	m := newMachine(t, "alpha")
+	within := filepath.Join(m.replica, "sub")
+	makeDirs(t, within, m.replica+"2")
+	for _, dir := range []string{within, m.replica + "2"} { // the second one stands beside it
+		if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	}
+	if _, err := m.try(m.config(Primary, 0)); err == nil || !strings.Contains(err.Error(), "at "+within+" (tmpfs): unmount it") {
+		t.Errorf("error %v", err)
+	}
+	if err := unix.Unmount(within, 0); err != nil {
+		t.Fatal(err)
+	}
+	m.start(m.config(Primary, 0))
 }
