@@ -85,7 +85,7 @@ func (t *Tree) child(path string, buf []byte) (digest [SurveySize]byte, err erro
 
 // CheckSurvey compares the children that o, of kind Survey, has digests of with
 // what is here, and returns the names of those that differ. With op.Compare it
-// reads the disk, as Compare does.
+// reads the disk, as Compare does. Both sides ask the disk for all of them first.
 func (t *Tree) CheckSurvey(o *op.Op) ([]string, error) {
 	if err := checkPaths(o); err != nil {
 		return nil, err
@@ -98,10 +98,8 @@ func (t *Tree) CheckSurvey(o *op.Op) ([]string, error) {
 			return nil, fmt.Errorf("survey of %q: %q is no name: %w", o.Path, name, unix.EINVAL)
 		}
 	}
-	if o.Flags&op.Compare != 0 {
-		if err := t.ReadAhead(o.Path, o.Names, true); err != nil {
-			return nil, err
-		}
+	if err := t.ReadAhead(o.Path, o.Names, o.Flags&op.Compare != 0); err != nil {
+		return nil, err
 	}
 	have, err := t.Survey(o.Path, o.Names)
 	if err != nil {
