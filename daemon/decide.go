@@ -109,7 +109,7 @@ func rule(v outlook) ruling {
 // there to say that it gave up. By what policy it acknowledged is not known here.
 func (v outlook) overtaken() bool {
 	s := v.Self
-	if !s.InSync || !s.ArchiveUntilJoined || v.Taken != (op.Epoch{}) {
+	if !s.Overtaken() || v.Taken != (op.Epoch{}) {
 		return false
 	}
 	return !slices.ContainsFunc(v.Others, func(o other) bool {

@@ -203,3 +203,15 @@ func TestWeaker(t *testing.T) {
 		}
 	}
 }
+
+// TestOvertakenIsShown: nobody reads that such a mirror is in sync.
+func TestOvertakenIsShown(t *testing.T) {
+	v := mirrorB(1, nodeB, nodeC)
+	if s := describe(v.Self); !s.InSync {
+		t.Errorf("a member of the set: %q", s.Why)
+	}
+	v.Self.Epoch, v.Self.ArchiveUntilJoined = op.Epoch{Number: 5, Owner: nodeC}, true
+	if s := describe(v.Self); s.InSync || !strings.Contains(s.Why, "took over with epoch 5/") {
+		t.Errorf("in sync %v: %q", s.InSync, s.Why)
+	}
+}

@@ -175,7 +175,10 @@ func (s *standby) fence(ctx context.Context, req fenceRequest) error {
 func (s *standby) fill(to *admin.Status) {
 	m := s.Status()
 	to.Deposed = false // it follows whoever took over
-	to.InSync, to.Why, to.PrimaryHeard = m.InSync, m.Reason, m.LastHeard
+	to.PrimaryHeard = m.LastHeard
+	if st := s.node.store.Get(); !st.Overtaken() { // otherwise it is told from the state
+		to.InSync, to.Why = m.InSync, m.Reason
+	}
 	to.Receiving = &admin.Receiving{
 		Connected: m.Connected, Resyncing: m.Resyncing,
 		Primary: m.PrimaryNode, PrimaryName: m.Primary,

@@ -117,6 +117,9 @@ func describe(s state.State) admin.Status {
 	if s.Kept != nil {
 		kept = s.Kept.AsOf
 	}
+	if s.Overtaken() {
+		s.InSync, s.Reason = false, fmt.Sprintf("node %s took over with epoch %s, and has not brought this mirror level since", s.Epoch.Owner, s.Epoch)
+	}
 	return admin.Status{
 		Mixed: s.Mixed, AsOf: s.AsOf, Kept: kept,
 		Time: time.Now(), Node: s.Node, Name: s.Name, Volume: s.Volume, Role: string(s.Role), Epoch: s.Epoch,

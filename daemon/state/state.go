@@ -130,6 +130,10 @@ type EpochStart struct {
 	When  time.Time `json:"when"`
 }
 
+// Overtaken reports whether another node had this mirror record its epoch since it
+// was in sync: that one may reign, and has not brought it level.
+func (s *State) Overtaken() bool { return s.InSync && s.ArchiveUntilJoined }
+
 // See records an epoch in s. Of an epoch that is new to a node with a past and
 // belongs to somebody else, a resync may overwrite what only this node has.
 func (s *State) See(e op.Epoch, first op.LSN, when time.Time) {
