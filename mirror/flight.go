@@ -31,14 +31,14 @@ func (p *peer) roomy() bool {
 
 // work is what an op of a resync or a verify costs a mirror, in bytes: those of
 // its frame, and those of its replica that have to be read. Holes are not. A file
-// counts for more than a small one holds, since it has to be found.
+// counts as a region, however small, as it does for pace: it has to be found.
 func work(o *op.Op, frame []byte) int64 {
 	n := int64(len(frame))
 	switch {
 	case o.Kind == op.Check && len(o.Data) > 0:
 		n += o.Len
 	case o.Kind == op.Survey:
-		n += int64(len(o.Names)) * 16 << 10
+		n += int64(len(o.Names)) * op.RegionSize
 	}
 	return n
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Small files that are surveyed, more than may be on the way to a mirror.
-const manyFiles = maxWindow/(16<<10) + 2*maxSurvey + 5
+const manyFiles = maxWindow/op.RegionSize + 2*maxSurvey + 5
 
 // verified runs a verify, while the mirror takes one op whenever the verify waits
 // for it, and calls each before that.
@@ -92,7 +92,7 @@ func TestVerifySurveys(t *testing.T) {
 		if want := uint64(manyFiles*len("small") + op.RegionSize + 1 + len("tied")); report.Files != manyFiles+2 || report.Bytes != want {
 			t.Errorf("%d files, %d bytes, want %d and %d", report.Files, report.Bytes, manyFiles+2, want)
 		}
-		if most < maxWindow/2 || most > maxWindow+2<<20 {
+		if most < maxWindow/2 || most > maxWindow+3<<20 {
 			t.Errorf("up to %d bytes of work were on the way, of %d", most, maxWindow)
 		}
 		var surveyed, alone []string
