@@ -58,11 +58,12 @@ type node struct {
 	admin   net.Listener
 	peers   net.Listener // nil: nobody can connect
 	started time.Time
-	// A simulation's own network, its syncs of a mirror's files, and what a mirror
-	// takes for committed; nil: the real ones.
+	// A simulation's own network, its syncs of a mirror's files, what a mirror
+	// takes for committed, and the step to a new line; nil: the real ones.
 	connect   func(ctx context.Context, addr string) (net.Conn, error)
 	newSyncer func(after func()) receive.Syncer
 	committed func(really func(op.LSN) bool) func(op.LSN) bool
+	step      func() uint64
 
 	// promotions carries requests from the admin server to the role, which
 	// answers each of them. Only the role itself changes the role.

@@ -339,7 +339,7 @@ func (n *node) record(t *term, ruled state.State, epoch op.Epoch, force bool) er
 		s.Role, s.InSync, s.Reason, s.Set, s.ArchiveUntilJoined = Primary, false, "", nil, false
 		s.LastVerify, s.Paused, s.Stopped = nil, nil, nil // they were of another reign
 		s.Mixed, s.Kept, s.NotKept = false, nil, ""
-		t.enter(s, n.cfg.Mirror)
+		t.enter(s, n)
 		return nil
 	})
 }

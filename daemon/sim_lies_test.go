@@ -19,6 +19,7 @@ import (
 type simLies struct {
 	sync, fsync bool // return without doing anything
 	commit      bool // a mirror takes all for committed, whatever that rests on
+	nextLine    bool // a new line is the next one, as with a state that is copied
 	unarchived  bool // what a mirror keeps of a divergence is gone before it is applied
 	// edit changes the state that a transaction records; was is the one on disk.
 	edit func(was, is *state.State)
@@ -58,6 +59,14 @@ func (l *simLies) update(db *bolt.DB, fn func(*bolt.Tx) error) error {
 		l.edit(&was, &is)
 		return state.Put(tx, &is)
 	})
+}
+
+// step is how much the incarnation of a new line is above the one before.
+func (m *simNode) step() uint64 {
+	if m.lies.Load().nextLine {
+		return 1
+	}
+	return drawnStep()
 }
 
 // committed is what a mirror takes for committed.
@@ -154,6 +163,7 @@ var (
 		}
 	}
 	oldLine = func(l *simLies) {
+		l.nextLine = true
 		l.edit = func(was, is *state.State) { is.Incarnation = was.Incarnation }
 	}
 	// higherRestart makes a restart of a primary another reign.

@@ -135,7 +135,7 @@ func (m *simNode) start(role Role) error {
 		connect: func(ctx context.Context, addr string) (net.Conn, error) {
 			return m.sim.network.dial(ctx, m.addr, addr)
 		},
-		committed: m.committed,
+		committed: m.committed, step: m.step,
 		newSyncer: func(after func()) receive.Syncer { return &simSyncer{p: p, after: after} },
 	}
 	p.n.keeper = keep.New(keep.Off, store, t, p.n.log, p.n.event)

@@ -55,7 +55,7 @@ func (n *node) begin() (term, error) {
 		if len(t.peers) == 0 {
 			ended = len(s.Set)
 		}
-		t.enter(s, n.cfg.Mirror)
+		t.enter(s, n)
 		return nil
 	})
 	if err == nil && ended > 0 {
@@ -92,13 +92,23 @@ func (n *node) moveBorder() (moved bool, err error) {
 	return true, nil
 }
 
+// drawnStep is how much an incarnation is above the one before. It is drawn, since
+// copies of a state must not begin the same line.
+func drawnStep() uint64 {
+	var step [4]byte
+	rand.Read(step[:]) // never fails
+	return 1 + uint64(binary.LittleEndian.Uint32(step[:]))
+}
+
 // enter makes s that of a primary in a new line of its epoch, and completes t
 // from it. Without peers there is nobody to expel later: the set ends here,
 // durably and before anything is acknowledged alone.
-func (t *term) enter(s *state.State, m Mirroring) {
-	var step [4]byte
-	rand.Read(step[:]) // never fails
-	s.Incarnation += 1 + uint64(binary.LittleEndian.Uint32(step[:]))
+func (t *term) enter(s *state.State, n *node) {
+	m, step := n.cfg.Mirror, n.step
+	if step == nil {
+		step = drawnStep
+	}
+	s.Incarnation += step()
 	t.line = op.Line{Epoch: s.Epoch, Incarnation: s.Incarnation}
 	if len(t.peers) == 0 {
 		s.Set = nil
