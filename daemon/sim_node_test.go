@@ -306,6 +306,7 @@ func (p *simProcess) Hold(_ string, fn func() error) error {
 }
 
 func (p *simProcess) Mend(path string, fn func() error) error { return p.Hold(path, fn) }
+func (p *simProcess) HoldAll(fn func() error) error           { return p.Hold(op.Root, fn) }
 
 // HoldNames implements mirror.Source.
 func (p *simProcess) HoldNames(dir string, _ []string, fn func() error) error {

@@ -44,7 +44,7 @@ func TestCommitBehindExpulsion(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newPair(t)
 			r.Log.sync = newInSync([]op.NodeID{2, 3}, 0, nil)
-			r.p.startOver(&wire.Answer{})
+			r.p.startOver(&wire.Answer{}, nil)
 			if err := r.live(&op.Op{Kind: op.Fsync, Path: op.Root}); err != nil {
 				t.Fatal(err)
 			}

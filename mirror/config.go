@@ -80,6 +80,8 @@ type Source interface {
 	Hold(path string, fn func() error) error
 	// HoldNames is Hold for several children of a directory at once.
 	HoldNames(dir string, names []string, fn func() error) error
+	// HoldAll runs fn while no op at all is under way.
+	HoldAll(fn func() error) error
 	// FlushTimes orders all times that were deferred, and waits for them.
 	FlushTimes(ctx context.Context) error
 	// Mend runs fn while no op at all is ordered. fn may change what is at path in

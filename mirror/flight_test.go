@@ -50,7 +50,7 @@ func TestComparisonsAreBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r.p.startOver(&wire.Answer{})
+		r.p.startOver(&wire.Answer{}, nil)
 		r.p.pending = newPending()
 		r.p.pending.add(region.Mark{Path: "f", Scope: region.Tree})
 		r.p.resync = &Progress{}

@@ -61,9 +61,6 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 			return err
 		}
 	}
-	if !resume {
-		p.startOver(&a)
-	}
 	if err := tell(control, wire.KindBegin, wire.Begin{Resume: resume, Met: l.met(a.Node), Whole: restored, Policy: l.policy()}); err != nil {
 		return fmt.Errorf("hello: %w", err)
 	}
@@ -72,8 +69,14 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 		return fmt.Errorf("hello: %w", err)
 	}
 	p.meeting(a.Node, begun.Met)
-	if !resume && a.Knows {
-		if err := p.hearRegions(r); err != nil {
+	if !resume {
+		var theirs []region.Mark
+		if a.Knows {
+			if theirs, err = hearRegions(r); err != nil {
+				return fmt.Errorf("hello: %w", err)
+			}
+		}
+		if err := l.source.HoldAll(func() error { p.startOver(&a, theirs); return nil }); err != nil {
 			return fmt.Errorf("hello: %w", err)
 		}
 	}
@@ -184,11 +187,15 @@ func (p *peer) doubt(applied op.LSN) bool {
 
 // startOver begins a resync from the end of the ring on. What has to be compared
 // is this node's hot set and its map of the mirror, read once nothing but the
-// stream can add to what the mirror lacks, and what the mirror itself says
-// (RULES.md 8, CmpPrimaryHot, CmpPrimaryStale; hearRegions). Both stay as they are
-// until it joins (RULES.md 9, StaleUntilJoin). If either does not
-// know the other it is everything.
-func (p *peer) startOver(a *wire.Answer) {
+// stream can add to what the mirror lacks, and theirs, what the mirror itself says
+// (RULES.md 8, CmpPrimaryHot, CmpPrimaryStale, CmpPeerHot, CmpPeerStale). Both stay
+// as they are until it joins (RULES.md 9, StaleUntilJoin). If either does not know
+// the other it is everything.
+//
+// An op that travels carries along what is pending (follow, heirs), so all of that
+// has to be known before the first one that does. No op is under way meanwhile:
+// what it does to a pending path is asked before it has its place.
+func (p *peer) startOver(a *wire.Answer, theirs []region.Mark) {
 	l := p.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -198,6 +205,7 @@ func (p *peer) startOver(a *wire.Answer) {
 		marks = l.cfg.Regions.Suspect(a.Node)
 	}
 	p.pending.add(marks...)
+	p.pending.add(theirs...)
 	p.cursor = l.ring.next
 	p.sent, p.applied, p.durable = p.cursor-1, p.cursor-1, 0
 	p.meets()
@@ -209,24 +217,20 @@ func (p *peer) startOver(a *wire.Answer) {
 
 // hearRegions takes the mirror's half of what has to be compared (RULES.md 8,
 // CmpPeerHot, CmpPeerStale).
-func (p *peer) hearRegions(r *wire.Reader) error {
+func hearRegions(r *wire.Reader) (marks []region.Mark, err error) {
 	for {
 		var part wire.Regions
 		if err := hear(r, wire.KindRegions, &part); err != nil {
-			return err
+			return nil, err
 		}
-		marks := make([]region.Mark, len(part.Regions))
-		for i, m := range part.Regions {
+		for _, m := range part.Regions {
 			if err := op.CheckPath(string(m.Path)); err != nil || m.From < 0 || m.To < m.From || m.Scope > uint8(region.Tree) {
-				return fmt.Errorf("%w: region %+v", errProto, m)
+				return nil, fmt.Errorf("%w: region %+v", errProto, m)
 			}
-			marks[i] = region.Mark{Path: string(m.Path), Scope: region.Scope(m.Scope), From: m.From, To: m.To}
+			marks = append(marks, region.Mark{Path: string(m.Path), Scope: region.Scope(m.Scope), From: m.From, To: m.To})
 		}
-		p.log.mu.Lock()
-		p.pending.add(marks...)
-		p.log.mu.Unlock()
 		if !part.More {
-			return nil
+			return marks, nil
 		}
 	}
 }

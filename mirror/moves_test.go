@@ -193,7 +193,7 @@ func TestWhoGetsHints(t *testing.T) {
 	} {
 		r := newPair(t)
 		r.known()
-		r.p.startOver(&c.answer)
+		r.p.startOver(&c.answer, nil)
 		if r.p.hints != c.want {
 			t.Errorf("%+v: hints %v, want %v", c.answer, r.p.hints, c.want)
 		}

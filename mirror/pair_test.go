@@ -43,9 +43,10 @@ type pair struct {
 // FlushTimes has nothing to do: nothing is put off.
 func (r *pair) FlushTimes(context.Context) error { return nil }
 
-// Hold keeps everything from changing.
 func (r *pair) Mend(path string, fn func() error) error { return r.Hold(path, fn) }
+func (r *pair) HoldAll(fn func() error) error           { return r.Hold(op.Root, fn) }
 
+// Hold keeps everything from changing.
 func (r *pair) Hold(_ string, fn func() error) error {
 	r.order.Lock()
 	defer r.order.Unlock()
@@ -138,7 +139,7 @@ func (r *pair) make(o *op.Op, apply func() error) error {
 // its end.
 func (r *pair) resync(marks []region.Mark, writes func()) Progress {
 	r.t.Helper()
-	r.p.startOver(&wire.Answer{Node: r.p.node, Knows: true, Protocol: wire.Protocol})
+	r.p.startOver(&wire.Answer{Node: r.p.node, Knows: true, Protocol: wire.Protocol}, nil)
 	defer r.p.parts()
 	r.p.pending = newPending()
 	for _, m := range marks {

@@ -106,14 +106,17 @@ func (p *peer) takeOwed(ctx context.Context) error {
 	if err := l.expel(ctx, p.node, "it is known to differ"); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if p.pending == nil {
-		p.pending = newPending()
-	}
-	p.pending.add(p.owed...)
-	p.owed = nil
-	return nil
+	// An op that is under way has asked already what of its paths is pending.
+	return l.source.HoldAll(func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if p.pending == nil {
+			p.pending = newPending()
+		}
+		p.pending.add(p.owed...)
+		p.owed = nil
+		return nil
+	})
 }
 
 // level returns once the mirror is equal to the primary up to the stream, is

@@ -124,6 +124,7 @@ func (r *rig) decided() string {
 func (r *rig) FlushTimes(context.Context) error                      { return nil }
 func (r *rig) Hold(_ string, fn func() error) error                  { return fn() }
 func (r *rig) HoldNames(_ string, _ []string, fn func() error) error { return fn() }
+func (r *rig) HoldAll(fn func() error) error                         { return fn() }
 
 func (r *rig) Mend(_ string, fn func() error) error { return fn() }
 

@@ -31,7 +31,7 @@ type stream struct {
 func newStream(t *testing.T, marks ...region.Mark) *stream {
 	s := &stream{pair: newPair(t)}
 	s.source = s
-	s.p.startOver(&wire.Answer{})
+	s.p.startOver(&wire.Answer{}, nil)
 	s.p.pending = newPending()
 	for _, m := range marks {
 		s.p.pending.add(m)

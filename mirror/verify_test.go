@@ -19,7 +19,7 @@ const manyFiles = maxWindow/op.RegionSize + 2*maxSurvey + 5
 // for it, and calls each before that.
 func (r *pair) verified(each func()) *VerifyReport {
 	r.t.Helper()
-	r.p.startOver(&wire.Answer{})
+	r.p.startOver(&wire.Answer{}, nil)
 	r.p.pending, r.p.session = nil, new(wire.Session)
 	var report *VerifyReport
 	ended := make(chan error, 1)
