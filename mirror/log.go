@@ -85,7 +85,7 @@ type Log struct {
 	ring  *ring
 	peers []*peer
 	news  chan struct{} // closed and renewed when the status changed
-	room  chan struct{} // closed and renewed when a peer acknowledged
+	room  chan struct{} // closed and renewed when a peer came nearer, or went away
 	// losses counts what the disk has lost (Lost). Guarded by mu, as peers' are.
 	losses uint64
 

@@ -180,6 +180,7 @@ func (p *peer) connect(ctx context.Context) error {
 			p.verify.lost("the session ended")
 		}
 		l.mu.Unlock()
+		l.breathe() // nobody waits for this one to come nearer
 		l.changed()
 	}()
 	l.changed()
@@ -204,6 +205,7 @@ func (p *peer) send(ctx context.Context, w io.Writer) error {
 		l.mu.Lock()
 		last.unpin()
 		got, next, ok := l.ring.read(p.cursor, p.bit, limit)
+		passed := len(got.frames) == 0 && p.cursor < next
 		if last = got; ok {
 			p.cursor = next
 			if len(got.frames) > 0 {
@@ -213,6 +215,10 @@ func (p *peer) send(ctx context.Context, w io.Writer) error {
 		l.mu.Unlock()
 		if !ok {
 			return errFellOff
+		}
+		if passed { // without an ack it is not behind any more
+			signal(p.news)
+			l.breathe()
 		}
 		if len(got.frames) > 0 {
 			if _, err := w.Write(got.frames); err != nil {
@@ -348,7 +354,7 @@ func (p *peer) suspect(r wire.Report) error {
 	return nil
 }
 
-// breathe tells callers of Commit that wait for room that some peer moved.
+// breathe tells those who wait for room that some peer moved, or went away.
 func (l *Log) breathe() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
