@@ -33,9 +33,11 @@ type Store struct {
 	// doubted is State.Doubted where that could not be recorded.
 	doubted atomic.Bool
 
-	mu      sync.Mutex // serialises Update and guards all below
-	state   State      // what the file holds
+	mu      sync.Mutex // serialises Update, held over its transaction; guards trouble
 	trouble error      // of the last Update; nil: it was recorded
+
+	now   sync.Mutex // guards state; taken behind mu, never held over I/O
+	state State      // what the file holds
 }
 
 // Database is what a Store needs of a *bolt.DB.
@@ -96,10 +98,11 @@ func Read(dir string, n int) (State, []Event, error) {
 // Dir returns the state directory.
 func (s *Store) Dir() string { return s.dir }
 
-// Get returns a copy of the state.
+// Get returns a copy of the state. It does not wait for a disk: signs of life rest
+// on it.
 func (s *Store) Get() State {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.now.Lock()
+	defer s.now.Unlock()
 	return s.state.Clone()
 }
 
@@ -109,7 +112,7 @@ func (s *Store) Get() State {
 func (s *Store) Update(change func(*State) error, also ...func(*bolt.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := s.state.Clone()
+	next := s.Get()
 	if err := change(&next); err != nil {
 		return err
 	}
@@ -118,6 +121,8 @@ func (s *Store) Update(change func(*State) error, also ...func(*bolt.Tx) error) 
 		s.trouble = fmt.Errorf("record the state in %s: %w", s.dir, s.trouble)
 		return s.trouble
 	}
+	s.now.Lock()
+	defer s.now.Unlock()
 	s.state = next
 	return nil
 }
