@@ -44,7 +44,12 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 	if err != nil {
 		return err
 	}
-	resume := !restored && a.Resume != nil && a.Resume.Line == l.cfg.Line && p.resumeAt(a.Resume.LSN)
+	// Should the session have ended before startOver, the mirror offers to resume
+	// what has not begun here: it would join with nothing compared.
+	l.mu.Lock()
+	begins := p.begins
+	l.mu.Unlock()
+	resume := !restored && !begins && a.Resume != nil && a.Resume.Line == l.cfg.Line && p.resumeAt(a.Resume.LSN)
 	why := ""
 	switch {
 	case restored:
@@ -60,6 +65,11 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 		if err := l.expel(ctx, a.Node, why); err != nil {
 			return err
 		}
+	}
+	if !resume {
+		l.mu.Lock()
+		p.begins = true
+		l.mu.Unlock()
 	}
 	if err := tell(control, wire.KindBegin, wire.Begin{Resume: resume, Met: l.met(a.Node), Whole: restored, Policy: l.policy()}); err != nil {
 		return fmt.Errorf("hello: %w", err)
@@ -139,6 +149,11 @@ func (p *peer) resumeAt(lsn op.LSN) bool {
 	if lsn+1 < l.ring.oldest() || lsn >= l.ring.next {
 		return false
 	}
+	// It has not taken one op of the resync that has begun: of what comes before
+	// that nothing is to be sent, not even its own expulsion.
+	if lsn < p.applied {
+		return false
+	}
 	if p.pending != nil && !p.doubt(lsn) {
 		return false
 	}
@@ -206,6 +221,7 @@ func (p *peer) startOver(a *wire.Answer, theirs []region.Mark) {
 	}
 	p.pending.add(marks...)
 	p.pending.add(theirs...)
+	p.begins = false
 	p.cursor = l.ring.next
 	p.sent, p.applied, p.durable = p.cursor-1, p.cursor-1, 0
 	p.meets()

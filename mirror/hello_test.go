@@ -58,3 +58,53 @@ func TestRenameDuringHello(t *testing.T) {
 		t.Errorf("nothing looks at g: %q", did)
 	}
 }
+
+// A mirror whose session ended while it began a resync, or before it had taken
+// anything of it, offers to resume what was not: it begins anew.
+func TestResyncIsNotResumedBeforeItBegan(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		begun bool // the first session comes that far
+	}{
+		{"what it may have wrong was not heard", false},
+		{"nothing of it was taken", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			start := make(chan struct{})
+			began := make(chan wire.Begin, 2)
+			r := newRig(t, nil, func(s *scripted) error {
+				<-start
+				var h wire.Hello
+				var b wire.Begin
+				again := len(began) > 0
+				a := wire.Answer{Protocol: wire.Protocol, Volume: "v", Node: 2, Name: "b"}
+				if err := s.hear(wire.KindHello, &h); err != nil {
+					return err
+				}
+				if again {
+					a.Resume = &op.Position{Line: h.Line}
+				}
+				if err := errors.Join(s.say(wire.KindAnswer, a), s.hear(wire.KindBegin, &b)); err != nil {
+					return err
+				}
+				began <- b
+				switch {
+				case again:
+					return errors.Join(s.say(wire.KindBegun, wire.Begun{}), s.rest())
+				case c.begun:
+					return s.say(wire.KindBegun, wire.Begun{})
+				}
+				return nil
+			})
+			_, err := r.Commit(t.Context(), &op.Op{Kind: op.SetAttr, Path: op.Root}, func() error { return nil })
+			must(t, err)
+			close(start)
+			r.until("the mirror has joined", func(_ Status, p PeerStatus) bool { return p.InSync })
+			for i := range 2 {
+				if b := <-began; b.Resume {
+					t.Errorf("session %d resumes", i+1)
+				}
+			}
+		})
+	}
+}

@@ -54,6 +54,7 @@ type peer struct {
 	nearing  bool           // bound comes down
 	pending  *pending       // nil once the mirror is level and strict
 	fresh    bool           // it began this resync with nothing
+	begins   bool           // it was told to begin a resync, and what is pending is not known yet
 	hints    bool           // in this resync no renames were replayed yet
 	streams  bool           // what is ordered reaches it by the stream: there is a session, or a hello
 	unproven []region.Move  // those that it has not acknowledged
