@@ -1,10 +1,10 @@
 package mirror
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/standbyfs/standbyfs/fs/op"
+	"github.com/standbyfs/standbyfs/mirror/region"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,7 +30,7 @@ func (l *Log) heirs(o *op.Op) ([]heir, error) {
 	case o.Kind == op.Unlink:
 		return l.left(o.Path)
 	case o.Kind == op.Rename:
-		return l.moved(o)
+		return l.renamed(o)
 	case !o.Kind.Data() || !l.unlevel(func(p *pending) bool { return !p.empty() }):
 		return nil, nil
 	}
@@ -46,9 +46,9 @@ func (l *Log) heirs(o *op.Op) ([]heir, error) {
 	return nil, nil
 }
 
-// moved is heirs for a rename. What goes to a name that mirrors do not know is
+// renamed is heirs for a rename. What goes to a name that mirrors do not know is
 // removed there.
-func (l *Log) moved(o *op.Op) ([]heir, error) {
+func (l *Log) renamed(o *op.Op) ([]heir, error) {
 	from, to := l.travels(o.Path), l.travels(o.Path2)
 	exchange := o.Arg&unix.RENAME_EXCHANGE != 0
 	switch {
@@ -100,7 +100,7 @@ func (l *Log) left(path string) (heirs []heir, err error) {
 // unseen is the error of an op that cannot tell what it takes away, nil where nothing
 // is there: the op itself hears of that, but need not of any other error.
 func unseen(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENAMETOOLONG) {
+	if region.Absent(err) {
 		return nil
 	}
 	return err

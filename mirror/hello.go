@@ -44,12 +44,7 @@ func (p *peer) hello(ctx context.Context, s *wire.Session, r *wire.Reader) error
 	if err != nil {
 		return err
 	}
-	// Should the session have ended before startOver, the mirror offers to resume
-	// what has not begun here: it would join with nothing compared.
-	l.mu.Lock()
-	begins := p.begins
-	l.mu.Unlock()
-	resume := !restored && !begins && a.Resume != nil && a.Resume.Line == l.cfg.Line && p.resumeAt(a.Resume.LSN)
+	resume := !restored && a.Resume != nil && a.Resume.Line == l.cfg.Line && p.resumeAt(a.Resume.LSN)
 	why := ""
 	switch {
 	case restored:
@@ -146,12 +141,16 @@ func (p *peer) resumeAt(lsn op.LSN) bool {
 	l := p.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if lsn+1 < l.ring.oldest() || lsn >= l.ring.next {
+	switch {
+	case lsn+1 < l.ring.oldest() || lsn >= l.ring.next:
 		return false
-	}
-	// It has not taken one op of the resync that has begun: of what comes before
-	// that nothing is to be sent, not even its own expulsion.
-	if lsn < p.applied {
+	case p.begins:
+		// The last session ended before startOver. The mirror offers to resume what has
+		// not begun here: it would join with nothing compared.
+		return false
+	case lsn < p.applied:
+		// It has not taken one op of the resync that has begun: of what comes before
+		// that nothing is to be sent, not even its own expulsion.
 		return false
 	}
 	if p.pending != nil && !p.doubt(lsn) {

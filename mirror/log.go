@@ -263,6 +263,9 @@ func (l *Log) put(frame []byte, o *op.Op, to uint32) op.LSN {
 		if p.pending != nil && !o.Kind.Repair() {
 			p.pending.follow(o)
 		}
+		if to != toAll && to&p.bit != 0 { // of a resync or a verify
+			p.flight.add(l.ring.offset, work(o, frame))
+		}
 		if to&p.bit == 0 && p.cursor == lsn {
 			p.cursor++ // it has all before, and this is not for it: no need to wake it
 		}

@@ -208,7 +208,6 @@ func (r *resync) send(o *op.Op) error {
 // sendLocked is send for a caller that holds mu.
 func (r *resync) sendLocked(frame []byte, o *op.Op) {
 	r.last = r.log.put(frame, o, r.p.bit)
-	r.p.flight.add(r.log.ring.offset, work(o, frame))
 	r.p.resync.Sent += uint64(len(frame))
 	r.p.nudge()
 }

@@ -99,11 +99,6 @@ func (v *verify) send(o *op.Op) error {
 	}
 	v.log.mu.Lock()
 	v.last = v.log.put(frame, o, v.to)
-	for _, p := range v.log.peers {
-		if v.to&p.bit != 0 {
-			p.flight.add(v.log.ring.offset, work(o, frame))
-		}
-	}
 	v.log.mu.Unlock()
 	v.log.wake(v.to)
 	return nil

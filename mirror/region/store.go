@@ -318,8 +318,8 @@ func (s *Store) Stale(n op.NodeID) []Mark {
 }
 
 // Level empties the maps of nodes that are equal to this one now, with the renames
-// that they had missed, or makes them known. update runs the transaction that this belongs to, and calls what it
-// gets in it (RULES.md 10).
+// that they had missed, or makes them known. update runs the transaction that this
+// belongs to, and calls what it gets in it (RULES.md 10).
 func (s *Store) Level(nodes []op.NodeID, update func(also func(*bolt.Tx) error) error) error {
 	return s.rewrite(update, func(tx *bolt.Tx) error {
 		maps, err := tx.CreateBucketIfNotExists(staleBucket)

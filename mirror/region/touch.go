@@ -127,6 +127,11 @@ func touch(o *op.Op, look Look) touched {
 	return t
 }
 
+// Absent reports whether an error of a lookup says that nothing is there.
+func Absent(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENAMETOOLONG)
+}
+
 // sight is touch where look may fail, of a process that is out of descriptors for
 // one, and the op not: then it may change anything.
 func sight(o *op.Op, look Look) touched {
@@ -134,13 +139,7 @@ func sight(o *op.Op, look Look) touched {
 	t := touch(o, func(path string) (Stat, error) {
 		st, err := look(path)
 		errno := unix.Errno(0)
-		if errors.As(err, &errno) {
-			switch errno {
-			case unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG: // nothing is there
-			default:
-				blind = true
-			}
-		}
+		blind = blind || errors.As(err, &errno) && !Absent(err)
 		return st, err
 	})
 	if blind {
