@@ -10,7 +10,6 @@ import (
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
 	"github.com/standbyfs/standbyfs/mirror"
-	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -82,11 +81,8 @@ func (n *node) moveBorder() (moved bool, err error) {
 	if s.Role == state.NoRole || slices.Equal(s.Policy.Border, mirror.Border(n.cfg.Mirror.Rules)) {
 		return false, nil
 	}
-	regions := n.store.Regions()
-	for _, id := range regions.Nodes() {
-		if err := regions.Lacks(id, []region.Mark{region.Everything}); err != nil {
-			return false, err
-		}
+	if err := n.store.Regions().Distrust(); err != nil {
+		return false, err
 	}
 	n.event("local", "other paths are local than before: every mirror is compared in full")
 	return true, nil

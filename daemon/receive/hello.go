@@ -9,7 +9,6 @@ import (
 
 	"github.com/standbyfs/standbyfs/daemon/state"
 	"github.com/standbyfs/standbyfs/fs/op"
-	"github.com/standbyfs/standbyfs/mirror/region"
 	"github.com/standbyfs/standbyfs/wire"
 )
 
@@ -130,11 +129,8 @@ func (s *session) begin(ctx context.Context, level *progress, b *wire.Begin) err
 // distrust takes down that this node's records say too little of any other node: it
 // has gone back to an older state.
 func (r *Receiver) distrust() error {
-	regions := r.cfg.Store.Regions()
-	for _, n := range regions.Nodes() {
-		if err := regions.Lacks(n, []region.Mark{region.Everything}); err != nil {
-			return err
-		}
+	if err := r.cfg.Store.Regions().Distrust(); err != nil {
+		return err
 	}
 	r.event("restored", "this node's state is older than its primary knows it, so it was restored from a backup or is a copy: it is compared in full")
 	return nil

@@ -284,6 +284,17 @@ func (s *Store) Lacks(n op.NodeID, marks []Mark) error {
 	return nil
 }
 
+// Distrust has every other node be compared as a whole: the maps say too little. It
+// returns when that is recorded.
+func (s *Store) Distrust() error {
+	for _, n := range s.Nodes() {
+		if err := s.Lacks(n, []Mark{Everything}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Hot returns the hot regions.
 func (s *Store) Hot() []Mark {
 	s.mu.Lock()
