@@ -12,6 +12,7 @@
 //	kin.go      names that are of one file; twin.go where another may be
 //	hotset.go   those that are being changed, by generations
 //	store.go    hot set and stale maps, in memory and on disk
+//	lacks.go    what is found out that others lack
 //	moves.go    renames that a node has missed, beside its map
 //	record.go   their form on disk
 //	checkpoint.go  what may be forgotten, and when
